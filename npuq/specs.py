@@ -1,0 +1,178 @@
+"""What is asked for: the specification of a run, validated before anything acts on it, and content keys.
+
+A specification names artifacts by digest and never holds a path: paths from a laptop mean nothing on a worker.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from npuq.states import JobKind
+
+SPEC_SCHEMA: Final = 1
+MAX_BATCH_SIZE: Final = 4096
+MAX_BATCH_SIZES: Final = 64
+
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+RunId = Annotated[
+    str, StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")
+]
+SocVersion = Annotated[str, StringConstraints(pattern=r"^Ascend[0-9][0-9A-Za-z_-]{1,30}$")]
+DisplayName = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+class Precision(StrEnum):
+    """How ATC may lower the precision of a model; see `ATC_PRECISION_MODE`."""
+
+    FP16 = "fp16"
+    MIXED = "mixed"
+    FP32 = "fp32"
+    ORIGIN = "origin"
+
+
+#: Our word -> ATC's `--precision_mode`. `fp16` is ATC's own default.
+ATC_PRECISION_MODE: Final[dict[Precision, str]] = {
+    Precision.FP16: "force_fp16",
+    Precision.MIXED: "allow_mix_precision",
+    Precision.FP32: "force_fp32",
+    Precision.ORIGIN: "must_keep_origin_dtype",
+}
+
+
+class SourceKind(StrEnum):
+    """What the person uploaded, and so where the graph of jobs begins."""
+
+    WEIGHTS = "weights"  #: a published checkpoint: export, convert, ...
+    ONNX = "onnx"  #: convert, ...
+    OM = "om"  #: straight to the chip
+
+
+class _Strict(BaseModel):
+    """Frozen, and no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(_Strict):
+    """An uploaded file."""
+
+    kind: SourceKind
+    digest: Digest
+    size_bytes: int = Field(ge=1, le=64 * 2**30)
+    name: DisplayName
+
+
+class BenchmarkProtocol(_Strict):
+    """How a benchmark job measures (design, section 8).
+
+    Attributes:
+        warmup: executions before the measurement, not counted.
+        loops: a fixed number of executions (the guides' `--loop N`); None: until the 95 % interval of the median is
+            within ±0.5 %, or `max_seconds`.
+        max_seconds: cap of the open-ended form, in seconds.
+        require_idle: refuse to measure on a chip that is not idle by `npu-smi`.
+    """
+
+    warmup: int = Field(default=5, ge=0, le=10_000)
+    loops: int | None = Field(default=None, ge=1, le=1_000_000)
+    max_seconds: float = Field(default=30.0, gt=0, le=3_600)
+    require_idle: bool = True
+
+
+class RunSpec(_Strict):
+    """One submitted run: a single goal or a whole sweep.
+
+    The planner starts at `source` and adds every job that leads to the `goals`, once per batch size and precision.
+    """
+
+    schema_version: Literal[1] = SPEC_SCHEMA
+    run_id: RunId
+    name: DisplayName
+    submitted_at: AwareDatetime
+    submitter: DisplayName
+    goals: tuple[JobKind, ...] = Field(min_length=1, max_length=len(JobKind))
+    recipe: Name
+    source: Source
+    dataset: Name | None = None
+    limit: int | None = Field(default=None, ge=1)
+    batch_sizes: tuple[Annotated[int, Field(ge=1, le=MAX_BATCH_SIZE)], ...] = Field(
+        default=(1,), min_length=1, max_length=MAX_BATCH_SIZES
+    )
+    precisions: tuple[Precision, ...] = Field(default=(Precision.FP16,), min_length=1, max_length=len(Precision))
+    soc_version: SocVersion | None = None
+    benchmark: BenchmarkProtocol = BenchmarkProtocol()
+    fresh: bool = False
+    priority: int = Field(default=0, ge=-100, le=100)
+    max_attempts: int = Field(default=3, ge=1, le=10)
+
+    @field_validator("batch_sizes", "precisions", "goals")
+    @classmethod
+    def _no_doubles(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(set(values)) != len(values):
+            raise ValueError(f"listed twice: {', '.join(str(value) for value in values)}")
+        return values
+
+    @model_validator(mode="after")
+    def _needs_dataset(self) -> Self:
+        scored = {JobKind.INFER, JobKind.EVALUATE} & set(self.goals)
+        if scored and self.dataset is None:
+            raise ValueError(f"{', '.join(sorted(scored))} needs a dataset")
+        if self.source.kind is not SourceKind.WEIGHTS and JobKind.EXPORT in self.goals:
+            raise ValueError("export starts from weights")
+        if self.source.kind is SourceKind.OM and JobKind.CONVERT in self.goals:
+            raise ValueError("convert starts from weights or ONNX, the source is already an OM")
+        return self
+
+
+def canonical_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """Return the one JSON text of a value: sorted keys, no blanks, ASCII, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def content_key(
+    kind: JobKind,
+    *,
+    recipe: str,
+    recipe_version: int,
+    inputs: Mapping[str, tuple[str, ...]],
+    params: Mapping[str, Any],
+    toolchain: str,
+) -> str:
+    """Return the SHA-256 that equal work shares (design, section 7).
+
+    Args:
+        kind: the step.
+        recipe: recipe id.
+        recipe_version: rises when the recipe computes something else.
+        inputs: role -> digests of the input artifacts, in order.
+        params: everything that changes the outcome; none of the machine's accidents.
+        toolchain: fingerprint of the tools that do the work (ATC/CANN version for convert), or "".
+    """
+    document = {
+        "kind": kind.value,
+        "recipe": recipe,
+        "recipe_version": recipe_version,
+        "inputs": {role: list(digests) for role, digests in inputs.items()},
+        "params": dict(params),
+        "toolchain": toolchain,
+    }
+    return hashlib.sha256(canonical_json(document).encode()).hexdigest()
+
+
+def derived_id(*parts: str) -> str:
+    """Return a 32-digit id made from its parts, so that making it twice gives the same thing."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+_UNSAFE_IN_ID = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def id_component(text: str) -> str:
+    """Return text reduced to what may stand in a queue name, a file name and a device id."""
+    return _UNSAFE_IN_ID.sub("-", text).strip("-.") or "unnamed"

@@ -1,0 +1,1 @@
+"""Tables and summaries of results, from the database's values only."""

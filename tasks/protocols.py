@@ -1,0 +1,222 @@
+"""The seams of the work: recipes, inference sessions and feeders. Values and Protocols only."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+    from tasks.steps import DatasetRef
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """A named input or output of a network; the batch axis is written "N"."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+    def at_batch(self, batch_size: int) -> tuple[int, ...]:
+        """Return the shape with the batch axis filled in."""
+        return tuple(batch_size if axis == "N" else int(axis) for axis in self.shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One preprocessed image.
+
+    Attributes:
+        array: float32 (C, H, W), in the range the recipe says.
+        meta: what postprocessing needs to know of the original (sizes, scales), JSON values.
+    """
+
+    array: Array
+    meta: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Detections:
+    """Boxes of one image, best first.
+
+    Attributes:
+        boxes: float32 (N, 4), x1 y1 x2 y2 in pixels of the original image.
+        scores: float32 (N,).
+        labels: int64 (N,), the dataset's own label ids.
+    """
+
+    boxes: Array
+    scores: Array
+    labels: Array
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClassScores:
+    """Scores of one image, float32 (C,), any monotone scale (logits are fine)."""
+
+    scores: Array
+
+
+Prediction = Detections | ClassScores
+
+
+class Dataset(Protocol):
+    """An opened dataset: which images there are and what is true of them."""
+
+    @property
+    def ref(self) -> "DatasetRef":
+        """Return what the fleet knows of it."""
+
+    @property
+    def image_ids(self) -> Sequence[str]:
+        """Return the dataset's own names of its images, in its fixed order."""
+
+    def image_path(self, image_id: str) -> Path:
+        """Return the file of an image; raises DatasetError for an unknown id."""
+
+
+class Recipe(Protocol):
+    """Everything about one model (design, section 10)."""
+
+    id: str
+    version: int
+    dataset_format: str
+    passes: tuple[str, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    preprocessing_version: int
+
+    def network(self) -> "torch.nn.Module":
+        """Return the published architecture in eval mode, keys as published."""
+
+    def load_weights(self, network: "torch.nn.Module", path: Path) -> None:
+        """Load a published checkpoint, strictly; raises CheckpointError and refuses pickled code."""
+
+    def export(self, network: "torch.nn.Module", onnx_path: Path, batch_size: int | None) -> None:
+        """Write ONNX with the names of `inputs` and `outputs`; None: a dynamic batch axis."""
+
+    def preprocess(self, image_path: Path, pass_name: str = "main") -> Sample:
+        """Read and prepare one image; raises DatasetError naming the file."""
+
+    def postprocess(
+        self, outputs: Sequence[Array], metas: Sequence[Mapping[str, Any]], pass_name: str = "main"
+    ) -> list[Prediction]:
+        """Return one prediction per sample of a batch; outputs in the order of `outputs`."""
+
+    def merge(self, predictions: Mapping[str, Prediction]) -> Prediction:
+        """Join the predictions of the passes of one image."""
+
+    def evaluate(self, predictions: Mapping[str, Prediction], dataset: Dataset) -> dict[str, float]:
+        """Score predictions by image id; raises DatasetError when an image is missing or unknown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundTensor:
+    """An input or output of a loaded model: everything fixed."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunTimes:
+    """Device times of executions since the last reset, in milliseconds.
+
+    Attributes:
+        execute_ms: one per execution, each repeat of a loop included; copies and file access excluded.
+        h2d_ms, d2h_ms: copies to and from the device.
+    """
+
+    execute_ms: tuple[float, ...]
+    h2d_ms: tuple[float, ...]
+    d2h_ms: tuple[float, ...]
+
+
+class InferenceSession(Protocol):
+    """A model loaded on a chip (or, for reference, on the CPU)."""
+
+    @property
+    def inputs(self) -> tuple[BoundTensor, ...]:
+        """Return the inputs in model order."""
+
+    @property
+    def outputs(self) -> tuple[BoundTensor, ...]:
+        """Return the outputs in model order."""
+
+    def run(self, feeds: Sequence[Array], *, loop: int = 1) -> list[Array]:
+        """Execute `loop` times on one batch; returns host arrays of the last execution.
+
+        Args:
+            feeds: C-contiguous arrays with exactly the shapes and dtypes of `inputs`.
+            loop: number of executions of the same batch.
+
+        Raises:
+            NpuqError: classified: input, device or host.
+        """
+
+    def times(self) -> RunTimes:
+        """Return the times since the last `reset_times`."""
+
+    def reset_times(self) -> None:
+        """Forget the times so far (after warm-up)."""
+
+    def close(self) -> None:
+        """Unload the model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedOrder:
+    """What a feeder pool is asked to prepare: a contiguous range of a dataset, one pass of a recipe.
+
+    Attributes:
+        recipe: recipe id.
+        pass_name: which pass.
+        dataset: where the images are.
+        start, stop: range over `Dataset.image_ids`.
+        batch_size: samples per batch.
+    """
+
+    recipe: str
+    pass_name: str
+    dataset: "DatasetRef"
+    start: int
+    stop: int
+    batch_size: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FedBatch:
+    """A batch ready for the chip, in shared memory.
+
+    Attributes:
+        index: number of the batch within the order, from 0.
+        image_ids: the samples that count; the last batch may hold fewer than its rows.
+        metas: one per image id.
+        array: float32 (batch_size, C, H, W); rows past `len(image_ids)` repeat the first row (padding).
+    """
+
+    index: int
+    image_ids: tuple[str, ...]
+    metas: tuple[Mapping[str, Any], ...]
+    array: Array
+
+
+class FeederPool(Protocol):
+    """Processes beside the chip that decode, preprocess and postprocess."""
+
+    def batches(self, order: FeedOrder) -> Iterator[FedBatch]:
+        """Yield every batch of an order, in order; raises DatasetError naming a file that cannot be read."""
+
+    def postprocess(self, batch: FedBatch, outputs: Sequence[Array]) -> None:
+        """Hand over the chip's outputs of a batch; its buffers may be reused afterwards."""
+
+    def predictions(self) -> Iterator[tuple[str, Prediction]]:
+        """Wait for the rest of the order and yield (image id, prediction) in dataset order."""

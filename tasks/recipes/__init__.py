@@ -1,0 +1,1 @@
+"""The models: one module each, and the published figures beside them in `references.toml`."""
