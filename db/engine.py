@@ -1,0 +1,191 @@
+"""Connections: one way to read and one way to write, the same on SQLite and PostgreSQL.
+
+SQLite: WAL, `synchronous=FULL`, and `BEGIN IMMEDIATE` for every transaction that may write: a plain BEGIN that turns
+into a write fails at once, without waiting, when somebody else wrote in between. PostgreSQL: READ COMMITTED; every
+move is one statement that re-checks its condition on the newest row.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, OperationalError
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from npuq.config import redact
+from npuq.errors import ConfigError, DatabaseError
+
+BUSY_TIMEOUT_SECONDS: Final = 10.0
+STATEMENT_TIMEOUT_SECONDS: Final = 30
+CONNECT_TIMEOUT_SECONDS: Final = 5
+_WRITE: Final = "npuq_write"
+T = TypeVar("T")
+
+
+class Database:
+    """A database and the two kinds of transaction."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @property
+    def dialect(self) -> str:
+        """Return `sqlite` or `postgresql`."""
+        return self.engine.dialect.name
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Open a transaction that only reads; raises DatabaseError when the database cannot be reached."""
+        with _translated(self.engine), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Open a transaction that may write; commits at the end, rolls back on any exception."""
+        with (
+            _translated(self.engine),
+            self.engine.connect().execution_options(**{_WRITE: True}) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    def transact(self, work: Callable[[Connection], T], *, patience_seconds: float = 30.0) -> T:
+        """Run `work` in a write transaction, again after every outage or ambiguous commit, within a limit.
+
+        `work` must be idempotent: it may have been committed although the answer was lost, and then finds its own
+        traces the second time.
+
+        Raises:
+            DatabaseError: the database stayed away for `patience_seconds`.
+        """
+        retrying = Retrying(
+            retry=retry_if_exception(_may_pass),
+            stop=stop_after_delay(patience_seconds),
+            wait=wait_random_exponential(multiplier=0.05, max=2.0),
+            reraise=True,
+        )
+
+        def once() -> T:
+            with self.write() as connection:
+                return work(connection)
+
+        return retrying(once)
+
+    def dispose(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, DatabaseError) and error.info.retry
+
+
+@contextmanager
+def _translated(engine: Engine) -> Iterator[None]:
+    """Turn an unreachable, busy or full database into our error; what it refuses on principle passes as it is."""
+    try:
+        yield
+    except DBAPIError as error:
+        if not (error.connection_invalidated or _is_outage(error)):
+            raise
+        where = redact(str(engine.url.render_as_string(hide_password=True)))
+        raise DatabaseError(
+            f"the database {where} does not answer ({_first_line(error)}); check that it is up and reachable",
+        ) from error
+
+
+_SQLITE_OUTAGES: Final = ("locked", "busy", "full", "disk i/o", "unable to open", "readonly", "timeout")
+_POSTGRESQL_OUTAGES: Final = frozenset({"08", "40", "53", "55", "57"})
+_BROKEN_CONNECTION: Final = frozenset({"InterfaceError", "BrokenPipeError", "ConnectionResetError", "TimeoutError"})
+
+
+def _is_outage(error: DBAPIError) -> bool:
+    """Tell an outage (worth another try) from a statement that the database refuses on principle."""
+    original = error.orig
+    if isinstance(error, OperationalError) and type(original).__module__.startswith("sqlite3"):
+        return any(word in str(original).lower() for word in _SQLITE_OUTAGES)
+    return type(original).__name__ in _BROKEN_CONNECTION or _sqlstate(original)[:2] in _POSTGRESQL_OUTAGES
+
+
+def _sqlstate(original: BaseException | None) -> str:
+    arguments: Any = getattr(original, "args", ())
+    if arguments and isinstance(arguments[0], dict):
+        return str(arguments[0].get("C", ""))
+    return ""
+
+
+def _first_line(error: DBAPIError) -> str:
+    return str(error.orig).strip().splitlines()[0][:200] if str(error.orig).strip() else type(error.orig).__name__
+
+
+def open_database(url: str) -> Database:
+    """Return the database of a SQLAlchemy URL; connects only when used.
+
+    Raises:
+        ConfigError: the URL is malformed, or its database is neither SQLite nor PostgreSQL.
+    """
+    try:
+        parsed = make_url(url)
+    except Exception as error:
+        raise ConfigError(
+            f"database_url {redact(url)!r} is not a URL; for example postgresql://user@host/npuq"
+        ) from error
+    match parsed.get_backend_name():
+        case "sqlite":
+            return Database(_sqlite(parsed))
+        case "postgresql":
+            return Database(_postgresql(parsed))
+        case other:
+            raise ConfigError(f"database_url: {other} is not supported; npuq takes sqlite and postgresql")
+
+
+def _sqlite(url: URL) -> Engine:
+    if url.database:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS}, pool_size=2, max_overflow=8)
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: object) -> None:  # noqa: ANN401 - a DBAPI connection
+        connection.isolation_level = None  # the driver must not begin transactions of its own
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "mmap_size=0",
+            "trusted_schema=OFF",
+            f"busy_timeout={int(BUSY_TIMEOUT_SECONDS * 1000)}",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get(_WRITE, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _postgresql(url: URL) -> Engine:
+    driver = url if "+" in url.drivername else url.set(drivername="postgresql+pg8000")
+    engine = create_engine(
+        driver,
+        pool_pre_ping=True,
+        pool_size=2,
+        max_overflow=8,
+        isolation_level="READ COMMITTED",
+        connect_args={"timeout": STATEMENT_TIMEOUT_SECONDS + CONNECT_TIMEOUT_SECONDS, "tcp_keepalive": True},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: object) -> None:  # noqa: ANN401 - a DBAPI connection
+        cursor = connection.cursor()
+        cursor.execute(f"SET statement_timeout = '{STATEMENT_TIMEOUT_SECONDS}s'")
+        cursor.execute("SET idle_in_transaction_session_timeout = '60s'")
+        cursor.execute("SET lock_timeout = '10s'")
+        cursor.close()
+        connection.commit()
+
+    return engine

@@ -1,0 +1,13 @@
+"""Runs migrations on the connection that `db.schema` hands over, in its transaction and under its lock."""
+
+from alembic import context
+
+from db.tables import Base
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Base.metadata,
+    render_as_batch=True,
+    compare_type=True,
+)
+context.run_migrations()

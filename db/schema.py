@@ -1,0 +1,92 @@
+"""The schema's life: upgrade, check, and the refusal to work on a schema of another version.
+
+Only one process migrates at a time: on PostgreSQL under an advisory lock, on SQLite inside one exclusive transaction.
+Each upgrade is all or nothing.
+"""
+
+from pathlib import Path
+from typing import Any, Final
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+from uuid_utils import uuid7
+
+from db.engine import Database
+from db.tables import Base, Cluster
+from db.types import db_now
+from npuq.errors import DatabaseError
+
+_MIGRATIONS: Final = Path(__file__).parent / "migrations"
+_ADVISORY_LOCK: Final = 0x6E707571  # "npuq"
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    if connection is not None:
+        config.attributes["connection"] = connection
+    return config
+
+
+def newest_revision() -> str:
+    """Return the revision that this code works on."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    if head is None:
+        raise DatabaseError("this installation of npuq lacks its migrations; install it again", retry=False)
+    return head
+
+
+def current_revision(database: Database) -> str | None:
+    """Return the revision of a database, None for an empty one."""
+    with database.read() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def upgrade(database: Database, revision: str = "head") -> None:
+    """Bring a database, empty or older, to a revision; running it twice changes nothing."""
+    with database.write() as connection:
+        if database.dialect == "postgresql":
+            connection.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+        command.upgrade(_config(connection), revision)
+        _found_cluster(connection)
+
+
+def downgrade(database: Database, revision: str) -> None:
+    """Bring a database back to an older revision (`base`: empty). Data of newer tables is lost."""
+    with database.write() as connection:
+        if database.dialect == "postgresql":
+            connection.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+        command.downgrade(_config(connection), revision)
+
+
+def _found_cluster(connection: Connection) -> None:
+    dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
+    values = {"id": 1, "cluster_id": str(uuid7()), "epoch": 1, "created_at": db_now()}
+    connection.execute(dialect.insert(Cluster).values(values).on_conflict_do_nothing())
+
+
+def check(database: Database) -> list[str]:
+    """Return the differences between a database and the models; empty when they agree."""
+    with database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        return [str(difference) for difference in compare_metadata(context, Base.metadata)]
+
+
+def require(database: Database) -> None:
+    """Raise DatabaseError unless the database has exactly this version's schema."""
+    found, wanted = current_revision(database), newest_revision()
+    if found == wanted:
+        return
+    if found is None:
+        raise DatabaseError("the database is empty; run: npuq db upgrade", code="schema", retry=False)
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    advice = "run: npuq db upgrade" if found in known else "it was made by a newer npuq: upgrade this installation"
+    raise DatabaseError(
+        f"the database has schema {found}, this npuq works on {wanted}; {advice}", code="schema", retry=False
+    )

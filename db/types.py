@@ -1,0 +1,76 @@
+"""Column types and SQL expressions that mean the same on SQLite and on PostgreSQL."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, Enum
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql import ColumnElement
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from npuq.clock import check_aware
+
+JsonType = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware datetimes in UTC. SQLite keeps them as text with microseconds, so that text order is time order."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Return the column type of one database."""
+        return dialect.type_descriptor(DateTime(timezone=dialect.name != "sqlite"))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse naive datetimes; SQLite takes the UTC clock face."""
+        if value is None:
+            return None
+        moment = check_aware(value)
+        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Return an aware datetime in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def enum_type(kind: type[StrEnum]) -> Enum:
+    """Return a column type that stores a StrEnum by value and refuses other words with a CHECK."""
+    return Enum(
+        kind,
+        native_enum=False,
+        create_constraint=True,
+        length=16,
+        name=kind.__name__.lower(),
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
+class db_now(ColumnElement[datetime]):  # noqa: N801 - reads as the SQL function it is
+    """The database's own clock at this statement, plus some seconds. The only clock that stamps leases."""
+
+    inherit_cache = False
+    type = UtcDateTime()
+
+    def __init__(self, plus_seconds: float = 0.0) -> None:
+        super().__init__()
+        self.plus_seconds = float(plus_seconds)
+
+
+@compiles(db_now, "sqlite")
+def _sqlite_now(element: db_now, _compiler: SQLCompiler, **_options: Any) -> str:  # noqa: ANN401
+    # SQLite knows milliseconds; the zeros keep the text form equal in length to what UtcDateTime writes.
+    return f"(strftime('%Y-%m-%d %H:%M:%f', 'now', '{element.plus_seconds:+.3f} seconds') || '000')"
+
+
+@compiles(db_now, "postgresql")
+def _postgresql_now(element: db_now, _compiler: SQLCompiler, **_options: Any) -> str:  # noqa: ANN401
+    # clock_timestamp() moves within a transaction, now() does not.
+    return f"(clock_timestamp() + interval '{element.plus_seconds:.3f} seconds')"
