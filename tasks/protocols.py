@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +81,17 @@ class Dataset(Protocol):
     def image_path(self, image_id: str) -> Path:
         """Return the file of an image; raises DatasetError for an unknown id."""
 
+    def first(self, count: int) -> "Dataset":
+        """Return the view of the first `count` images, with the truth of those only."""
+
+
+@runtime_checkable
+class ClassLabels(Protocol):
+    """What a dataset of one class per image knows besides: the truth of a classifier."""
+
+    def label(self, image_id: str) -> int:
+        """Return the class id of an image, from 0; raises DatasetError for an unknown id."""
+
 
 class Recipe(Protocol):
     """Everything about one model (design, section 10)."""
@@ -115,6 +126,14 @@ class Recipe(Protocol):
 
     def evaluate(self, predictions: Mapping[str, Prediction], dataset: Dataset) -> dict[str, float]:
         """Score predictions by image id; raises DatasetError when an image is missing or unknown."""
+
+
+@runtime_checkable
+class ReportsFacts(Protocol):
+    """What a recipe may offer besides: the counts behind its metrics, and its guide's own report block."""
+
+    def evaluation_facts(self, predictions: Mapping[str, Prediction], dataset: Dataset) -> dict[str, Any]:
+        """Return JSON values to keep beside the metrics; same arguments and errors as `Recipe.evaluate`."""
 
 
 @dataclass(frozen=True, kw_only=True)
