@@ -230,6 +230,8 @@ class Job(Base):
     not_before: Mapped[datetime | None]
     avoid_devices: Mapped[list[str]]
     """Devices that failed it, not to be tried again while there are others."""
+    refused_hosts: Mapped[list[str]]
+    """Hosts that cannot run it at all (a folder or a tool is missing there)."""
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     device_id: Mapped[str | None] = mapped_column(Id, ForeignKey("devices.id"))
     """Of the newest attempt."""

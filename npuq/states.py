@@ -54,6 +54,7 @@ JOB_MOVES: dict[tuple[JobState, JobState], str] = {
     (JobState.WAITING, JobState.FAILED): "scheduler: the job cannot be prepared (for example an unknown toolchain)",
     (JobState.WAITING, JobState.CANCELLED): "person, or the cancelled run",
     (JobState.QUEUED, JobState.DISPATCHED): "scheduler: a device was picked, the attempt number rises by one",
+    (JobState.QUEUED, JobState.FAILED): "scheduler: every host that could run it refused it",
     (JobState.QUEUED, JobState.CANCELLED): "person, or the cancelled run",
     (JobState.DISPATCHED, JobState.RUNNING): "worker: claimed the attempt",
     (JobState.DISPATCHED, JobState.QUEUED): "scheduler: withdrawn (device gone, better place, sends unanswered)",
@@ -120,16 +121,14 @@ class DeviceKind(StrEnum):
 
 
 class DeviceState(StrEnum):
-    """Whether a device may be given work."""
+    """Whether a device may be given work. `busy`, and `lost` for a silent host, are derived when they are shown."""
 
-    ONLINE = "online"  #: free for work; its worker moves it to busy, its launcher or a person elsewhere
-    BUSY = "busy"  #: an attempt runs on it
+    ONLINE = "online"  #: may be given work; its launcher or a person moves it elsewhere
+    BUSY = "busy"  #: online, and an attempt runs on it
     DRAINING = "draining"  #: finishes what it has, gets nothing new; a person resumes it
     QUARANTINED = "quarantined"  #: sick, with a reason; a person resumes it
     LOST = "lost"  #: not seen by its host, or its host is silent; comes back by itself
 
-
-PLACEABLE_DEVICE_STATES = frozenset({DeviceState.ONLINE, DeviceState.BUSY})
 
 #: Which kind of device runs which kind of job.
 DEVICE_KIND_OF_JOB: dict[JobKind, DeviceKind] = {

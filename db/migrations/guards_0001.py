@@ -14,6 +14,7 @@ JOB_MOVES: Final = (
     ("waiting", "failed"),
     ("waiting", "cancelled"),
     ("queued", "dispatched"),
+    ("queued", "failed"),
     ("queued", "cancelled"),
     ("dispatched", "running"),
     ("dispatched", "queued"),

@@ -217,6 +217,7 @@ def _create_tables() -> None:  # one statement per table and index, longer than 
         sa.Column("losses", sa.Integer(), nullable=False),
         sa.Column("not_before", UtcDateTime(), nullable=True),
         sa.Column("avoid_devices", JsonType, nullable=False),
+        sa.Column("refused_hosts", JsonType, nullable=False),
         sa.Column("cancel_requested", sa.Boolean(), nullable=False),
         sa.Column("device_id", sa.String(length=64), nullable=True),
         sa.Column("reason", sa.Text(), server_default="", nullable=False),
