@@ -1,0 +1,67 @@
+"""The process that works on the host: export, convert, evaluate. One attempt, then it is gone; it owns no chip."""
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from tasks.protocols import FeederPool, InferenceSession
+from tasks.steps import StepRequest
+
+ReportProgress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class HostContext:
+    """The `StepContext` of a host step."""
+
+    request: StepRequest
+    report: ReportProgress
+
+    def progress(self, done: int, total: int, unit: str) -> None:
+        """Pass on how far the step is."""
+        self.report(done, total, unit)
+
+    def session(self, model: Path) -> InferenceSession:
+        """Refuse: there is no chip here; raises RuntimeError."""
+        raise RuntimeError(f"{self.request.kind} runs on no chip and cannot load {model.name}")
+
+    def feeders(self) -> FeederPool:
+        """Refuse: feeders stand beside chips; raises RuntimeError."""
+        raise RuntimeError(f"{self.request.kind} runs on no chip and has no feeders")
+
+
+class HostProcess:
+    """What a child does around the steps when it owns no chip."""
+
+    #: The kernel cannot end the tools of a step together with it, so it asks the handler below to do that.
+    death_signal = signal.SIGTERM
+
+    def __init__(self) -> None:
+        signal.signal(signal.SIGTERM, _end_own_group)
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Return the digests of models kept loaded: none."""
+        return ()
+
+    @property
+    def fit(self) -> bool:
+        """Return whether it can take another attempt."""
+        return True
+
+    def context(self, request: StepRequest, report: ReportProgress, tail: Callable[[], str]) -> HostContext:  # noqa: ARG002 - tools of host steps are heard directly
+        """Return what a step may use."""
+        return HostContext(request, report)
+
+    def close(self) -> None:
+        """Nothing outlives an attempt here."""
+
+
+def _end_own_group(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """End this process and the tools it started at once: there is nothing to tidy up."""
+    os.killpg(os.getpid(), signal.SIGKILL)
+    raise SystemExit(128 + signal.SIGTERM)
