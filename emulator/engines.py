@@ -1,0 +1,82 @@
+"""What executes an OM: onnxruntime, or a clock."""
+
+import ctypes
+import random
+import time
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emulator.fleet import ServiceTime
+from emulator.om import Om
+
+Array = NDArray[Any]
+
+#: Calls through PyDLL keep the GIL, as the real binding does while the chip computes.
+_LIBC: Final = ctypes.PyDLL(None)
+_LONGEST_SLEEP_SECONDS: Final = 0.5
+_MUTEX_BYTES: Final = 64
+
+
+class Engine(Protocol):
+    """Executes one model."""
+
+    def execute(self, inputs: Sequence[bytes]) -> list[Array]:
+        """Return the outputs; inputs are raw bytes in the model's order, of the right size."""
+
+
+class ComputedEngine:
+    """onnxruntime with one thread, as a chip works on one thing at a time."""
+
+    def __init__(self, om: Om) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(om.onnx, options, providers=["CPUExecutionProvider"])
+        self._inputs = om.description.inputs
+        self._outputs = [output.name for output in om.description.outputs]
+
+    def execute(self, inputs: Sequence[bytes]) -> list[Array]:
+        """Compute the outputs."""
+        feeds = {
+            info.name: np.frombuffer(data, info.dtype).reshape(info.shape)
+            for info, data in zip(self._inputs, inputs, strict=True)
+        }
+        outputs: list[Array] = self._session.run(self._outputs, feeds)
+        return outputs
+
+
+class TimedEngine:
+    """Waits the modelled service time and answers zeros. The wait is the behaviour, not a way to wait for something."""
+
+    def __init__(self, om: Om, model: ServiceTime, logic_id: int) -> None:
+        self._outputs = om.description.outputs
+        self._mean_seconds = model.mean_seconds(om.description.batch)
+        self._jitter = model.jitter
+        self._random = random.Random(f"{model.seed}/{logic_id}/{om.digest}")  # noqa: S311 - a model, not a secret
+
+    def execute(self, inputs: Sequence[bytes]) -> list[Array]:  # noqa: ARG002 - nothing is computed
+        """Wait, and return zeros of the right shapes."""
+        deviation = self._random.uniform(-self._jitter, self._jitter) if self._jitter else 0.0
+        hold(self._mean_seconds * (1 + deviation))
+        return [np.zeros(output.shape, output.dtype) for output in self._outputs]
+
+
+def hold(seconds: float) -> None:
+    """Wait without letting another Python thread run."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        _LIBC.usleep(int(min(left, _LONGEST_SLEEP_SECONDS) * 1e6) + 1)
+
+
+def hang() -> None:
+    """Never return, and let neither Python threads nor Python signal handlers run: a mutex locked twice."""
+    mutex = ctypes.create_string_buffer(_MUTEX_BYTES)  # zeros are an initialised, non-recursive mutex
+    while True:
+        _LIBC.pthread_mutex_lock(mutex)
