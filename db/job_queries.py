@@ -164,7 +164,7 @@ def active(connection: Connection) -> list[ActiveAttempt]:
     return [_as_active(row) for row in rows]
 
 
-def _as_active(row: Row[Any]) -> ActiveAttempt:
+def _as_active(row: Any) -> ActiveAttempt:  # noqa: ANN401 - a row of `active`
     def since(moment: Any) -> float | None:  # noqa: ANN401 - a datetime or None
         return None if moment is None else float((row.now - moment).total_seconds())
 
