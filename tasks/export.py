@@ -3,7 +3,6 @@
 The comparison runs on the CPU with onnxruntime: what ATC gets is known to be right before any chip is asked.
 """
 
-import os
 import sys
 import time
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from npuq.errors import ExportError, InvalidRequestError, NpuqError, ToolMissingError
-from tasks import registry
+from tasks import registry, torch_threads
 from tasks.onnx_export import OPSET
 from tasks.protocols import Array, Recipe
 from tasks.steps import StepContext, StepOutcome
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 TOLERANCE: Final = 1e-4
 _COMPARED_SAMPLES: Final = 2
 _COMPARE_SEED: Final = 20_230_601
-_MAX_THREADS: Final = 2  # host jobs run side by side; torch would otherwise take every core for each
 _STAGES: Final = 3
 
 
@@ -67,7 +65,7 @@ def run(context: StepContext) -> StepOutcome:
         raise ToolMissingError(
             f"This host cannot export: {error}. Install npuq with its extras: pip install 'npuq[worker,export]'."
         ) from error
-    torch.set_num_threads(min(_MAX_THREADS, len(os.sched_getaffinity(0))))
+    torch_threads.use_few_threads()
     network = recipe.network()
     recipe.load_weights(network, weights[0])
     context.progress(1, _STAGES, "stages")
@@ -149,7 +147,7 @@ def _run_onnx(recipe: Recipe, onnx_path: Path, feeds: dict[str, Array]) -> list[
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = _MAX_THREADS
+    options.intra_op_num_threads = torch_threads.MAX_THREADS
     session = onnxruntime.InferenceSession(str(onnx_path), options, providers=["CPUExecutionProvider"])
     wanted = [spec.name for spec in recipe.outputs]
     names = [output.name for output in session.get_outputs()]

@@ -1,0 +1,117 @@
+"""The published figures that results are held against, and how far a result may fall behind.
+
+The figures are data (`recipes/references.toml`), never code; this module only reads and checks them.
+"""
+
+import tomllib
+from collections import Counter
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tasks.metrics import METRICS
+
+REFERENCES_FILE: Final = Path(__file__).parent / "recipes" / "references.toml"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Reference(_Strict):
+    """One published number.
+
+    Attributes:
+        recipe: recipe id.
+        chip: soc version (`Ascend310P3`) or GPU; None: the framework the model was trained in.
+        scope: whether the number is one chip's or a whole card's; an Ascend310 card has four chips.
+        batch_size: None where the source gives one number for all.
+        dataset: as the source names it.
+        metric: a name of `tasks.metrics`.
+        unit: of the value; that metric's.
+        value: as published.
+        source: where it was published.
+        superseded: why the number is not the source's last word on it; such a number is shown, never compared with.
+    """
+
+    recipe: str
+    chip: str | None = None
+    scope: Literal["chip", "card"] | None = None
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    dataset: str
+    metric: str
+    unit: str
+    value: float
+    source: str
+    superseded: str | None = None
+
+    @model_validator(mode="after")
+    def _unit_is_the_metrics(self) -> Self:
+        definition = METRICS.get(self.metric)
+        if definition is None:
+            raise ValueError(f"unknown metric {self.metric!r}")
+        if self.unit != definition.unit:
+            raise ValueError(f"{self.metric} is measured in {definition.unit}, not in {self.unit}")
+        if (self.scope is None) != (self.chip is None):
+            raise ValueError("chip and scope go together")
+        return self
+
+
+class Tolerance(_Strict):
+    """How far a metric of a recipe may fall behind its reference.
+
+    Attributes:
+        recipe: recipe id.
+        metrics: names of `tasks.metrics`.
+        max_relative_drop: largest allowed fall, relative to the reference; 0.01 is the guides' "within 1 %".
+        source: where the rule comes from.
+    """
+
+    recipe: str
+    metrics: tuple[str, ...] = Field(min_length=1)
+    max_relative_drop: float = Field(gt=0, lt=1)
+    source: str
+
+    def allows(self, value: float, reference: float) -> bool:
+        """Tell whether a value is good enough; better than the reference always is."""
+        return value >= reference * (1 - self.max_relative_drop)
+
+
+class References(_Strict):
+    """All published figures and rules."""
+
+    reference: tuple[Reference, ...]
+    tolerance: tuple[Tolerance, ...]
+
+    @model_validator(mode="after")
+    def _one_number_each(self) -> Self:
+        keys = Counter(
+            (item.recipe, item.chip, item.scope, item.batch_size, item.metric)
+            for item in self.reference
+            if item.superseded is None
+        )
+        doubled = [key for key, count in keys.items() if count > 1]
+        if doubled:
+            raise ValueError(f"two numbers for {doubled[0]}; mark one as superseded")
+        return self
+
+    def of(self, recipe: str, *, metric: str | None = None) -> tuple[Reference, ...]:
+        """Return the figures of a recipe that may be compared with, all metrics or one, in the file's order."""
+        return tuple(
+            item
+            for item in self.reference
+            if item.recipe == recipe and metric in (None, item.metric) and item.superseded is None
+        )
+
+    def tolerance_of(self, recipe: str, metric: str) -> Tolerance | None:
+        """Return the rule for a metric of a recipe, if there is one."""
+        return next((rule for rule in self.tolerance if rule.recipe == recipe and metric in rule.metrics), None)
+
+
+@cache
+def load() -> References:
+    """Return the figures that npuq ships; raises ValueError when the file is not well-formed."""
+    with REFERENCES_FILE.open("rb") as stream:
+        return References.model_validate(tomllib.load(stream))

@@ -1,0 +1,13 @@
+"""How many cores torch may take in a step: steps run side by side, and torch by itself takes them all."""
+
+import os
+from typing import Final
+
+MAX_THREADS: Final = 2
+
+
+def use_few_threads() -> None:
+    """Limit torch, for this process, to `MAX_THREADS` or to the cores there are, whichever is less."""
+    import torch
+
+    torch.set_num_threads(min(MAX_THREADS, len(os.sched_getaffinity(0))))
