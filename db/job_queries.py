@@ -1,13 +1,14 @@
 """What people, workers and the scheduler read about jobs. Nothing here writes."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, exists, func, or_, select
 
 from db import devices
 from db.records import ActiveAttempt, Assignment, AttemptRecord, JobRecord
-from db.tables import Attempt, Device, Job, JobInput
+from db.tables import Attempt, Job, JobInput
 from db.types import db_now
 from npuq.errors import Blame, ErrorInfo, NotFoundError
 from npuq.states import ACTIVE_ATTEMPT_STATES, AttemptState, JobKind, JobState
@@ -38,6 +39,45 @@ def get(connection: Connection, job_id: str) -> JobRecord | None:
     """Return one job by its whole id."""
     row = connection.execute(select(Job.__table__).where(Job.id == job_id)).one_or_none()
     return None if row is None else as_record(row)
+
+
+def get_many(connection: Connection, job_ids: Sequence[str]) -> list[JobRecord]:
+    """Return some jobs by their whole ids, at most a few hundred."""
+    return [as_record(row) for row in connection.execute(select(Job.__table__).where(Job.id.in_(job_ids)))]
+
+
+def models(connection: Connection, job_ids: Sequence[str]) -> dict[str, str]:
+    """Return job id -> digest of the OM it runs, for jobs that run one."""
+    found = {
+        row.id: row.inputs["om"][0]
+        for row in connection.execute(select(Job.id, Job.inputs).where(Job.id.in_(job_ids)))
+        if row.inputs.get("om")
+    }
+    rows = connection.execute(
+        select(JobInput.job_id, Job.outputs)
+        .join(Job, Job.id == JobInput.parent_id)
+        .where(JobInput.job_id.in_(job_ids), JobInput.role == "om")
+    )
+    return found | {row.job_id: row.outputs["om"][0] for row in rows if row.outputs.get("om")}
+
+
+def finished_since(
+    connection: Connection, since: datetime | None, *, limit: int
+) -> list[tuple[str, JobKind, float, datetime]]:
+    """Return (recipe, kind, seconds, finished at) of jobs that ran with success: the newest, oldest first."""
+    query = (
+        select(Job.recipe, Job.kind, Job.started_at, Job.finished_at)
+        .where(Job.state == JobState.SUCCEEDED, Job.reused_from.is_(None))
+        .order_by(Job.finished_at.desc())
+        .limit(limit)
+    )
+    if since is not None:
+        query = query.where(Job.finished_at > since)
+    rows = connection.execute(query).all()
+    return [
+        (row.recipe, JobKind(row.kind), (row.finished_at - row.started_at).total_seconds(), row.finished_at)
+        for row in reversed(rows)
+    ]
 
 
 def resolve(connection: Connection, text: str) -> str:
@@ -103,6 +143,20 @@ def ready(connection: Connection, limit: int = 500) -> list[JobRecord]:
         .limit(limit)
     )
     return [as_record(row) for row in rows]
+
+
+def any_doomed(connection: Connection) -> bool:
+    """Tell whether a waiting job has an input that will not come."""
+    parent = Job.__table__.alias("parent")
+    gone = [JobState.FAILED, JobState.CANCELLED, JobState.SKIPPED, JobState.HELD]
+    row = connection.execute(
+        select(Job.id)
+        .join(JobInput, JobInput.job_id == Job.id)
+        .join(parent, parent.c.id == JobInput.parent_id)
+        .where(Job.state == JobState.WAITING, parent.c.state.in_(gone))
+        .limit(1)
+    )
+    return row.first() is not None
 
 
 def equal_succeeded(connection: Connection, content_key: str) -> JobRecord | None:
@@ -229,14 +283,6 @@ def running_elsewhere(connection: Connection, device_ids: Sequence[str], owner: 
         )
     )
     return [(row.job_id, row.number, row.beats, row.losses) for row in rows]
-
-
-def capable_hosts(connection: Connection, job: JobRecord, kind: str) -> set[str]:
-    """Return the hosts with a registered device of the kind and chip that a job needs."""
-    query = select(Device.host_id).where(Device.kind == kind).distinct()
-    if job.soc_version is not None and kind == "npu":
-        query = query.where(Device.soc_version == job.soc_version)
-    return set(connection.execute(query).scalars())
 
 
 def as_record(row: Row[Any]) -> JobRecord:

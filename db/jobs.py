@@ -176,6 +176,15 @@ def reuse(connection: Connection, job_id: str, *, content_key: str, twin_id: str
     return True
 
 
+def note_reason(connection: Connection, job_id: str, reason: str) -> None:
+    """Say in words why a job is not running yet."""
+    connection.execute(
+        update(Job)
+        .where(Job.id == job_id, Job.state.in_([JobState.WAITING, JobState.QUEUED]), Job.reason != reason)
+        .values(reason=reason)
+    )
+
+
 def give_up(connection: Connection, job_id: str, error: ErrorInfo) -> bool:
     """`waiting` or `queued` -> `failed`: it cannot be prepared, or no host is left that would take it."""
     job = _lock(connection, job_id)

@@ -1,7 +1,7 @@
 """Runs: accepted, found, planned, settled."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, exists, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -94,10 +94,17 @@ def retry(connection: Connection, run_id: str) -> list[str]:
     return moved
 
 
+_HAS_OPEN_JOB: Final = exists().where(Job.run_id == Run.id, Job.state.not_in(FINAL_JOB_STATES))
+
+
+def any_settled(connection: Connection) -> bool:
+    """Tell whether `settle` would find something."""
+    return connection.execute(select(Run.id).where(Run.state == RunState.ACTIVE, ~_HAS_OPEN_JOB)).first() is not None
+
+
 def settle(connection: Connection) -> list[str]:
     """End every active run whose jobs are all final; returns their ids."""
-    open_job = exists().where(Job.run_id == Run.id, Job.state.not_in(FINAL_JOB_STATES))
-    ended = connection.execute(select(Run.id).where(Run.state == RunState.ACTIVE, ~open_job)).scalars().all()
+    ended = connection.execute(select(Run.id).where(Run.state == RunState.ACTIVE, ~_HAS_OPEN_JOB)).scalars().all()
     for run_id in ended:
         counts = count_jobs(connection, [run_id])[run_id]
         if counts.get(JobState.FAILED) or counts.get(JobState.HELD):
@@ -108,7 +115,7 @@ def settle(connection: Connection) -> list[str]:
             state = RunState.SUCCEEDED
         connection.execute(
             update(Run)
-            .where(Run.id == run_id, Run.state == RunState.ACTIVE, ~open_job)
+            .where(Run.id == run_id, Run.state == RunState.ACTIVE, ~_HAS_OPEN_JOB)
             .values(state=state, finished_at=db_now())
         )
     return list(ended)

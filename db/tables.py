@@ -194,6 +194,7 @@ class Job(Base):
         CheckConstraint("reused_from IS NULL OR state = 'succeeded'", name="reused_succeeded"),
         CheckConstraint("state NOT IN ('failed', 'held') OR error_code IS NOT NULL", name="failed_has_error"),
         _partial("ix_jobs_open", "state", "priority", "created_at", where=_OPEN_JOBS),
+        _partial("ix_jobs_done", "finished_at", where="state = 'succeeded' AND reused_from IS NULL"),
         _partial("ix_jobs_content_key", "content_key", "state", where="content_key IS NOT NULL"),
         Index(None, "run_id", "ordinal"),
     )

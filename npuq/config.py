@@ -5,7 +5,6 @@ Nothing is read at import. Unknown keys in a file are an error. Secrets (the pas
 """
 
 import re
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -21,6 +20,8 @@ from pydantic_settings import (
 from npuq.errors import ConfigError
 
 PROJECT_FILE: Final = Path("npuq.toml")
+LONG_ATTEMPT_SECONDS: Final = 600.0
+"""An attempt that has run longer than this gets the long lease."""
 _PASSWORD = re.compile(r"(?<=://)([^/@:]*):([^/@]*)@")
 
 
@@ -59,10 +60,9 @@ class Timing(BaseModel):
         }
         return type(self)(**values)
 
-    @property
-    def beat(self) -> timedelta:
-        """Return the beat as a duration."""
-        return timedelta(seconds=self.beat_seconds)
+    def lease_seconds(self, age_seconds: float) -> float:
+        """Return the length of the lease of an attempt that has run for `age_seconds`."""
+        return self.lost_long_seconds if age_seconds > LONG_ATTEMPT_SECONDS else self.lost_seconds
 
     @model_validator(mode="after")
     def _lease_outlives_beats(self) -> Self:

@@ -256,6 +256,14 @@ def _create_tables() -> None:  # one statement per table and index, longer than 
         postgresql_where=sa.text("content_key IS NOT NULL"),
     )
     op.create_index(
+        "ix_jobs_done",
+        "jobs",
+        ["finished_at"],
+        unique=False,
+        sqlite_where=sa.text("state = 'succeeded' AND reused_from IS NULL"),
+        postgresql_where=sa.text("state = 'succeeded' AND reused_from IS NULL"),
+    )
+    op.create_index(
         "ix_jobs_open",
         "jobs",
         ["state", "priority", "created_at"],

@@ -1,0 +1,199 @@
+"""The reconcile loop: repairs every difference between what the rows say and what is.
+
+Safe to run anywhere, any number of times, even twice at once: every move it makes is guarded by the database. It
+reads a snapshot, calls the pure parts, writes, and rings doorbells after the commit. `run_once` is what tests call.
+"""
+
+import secrets
+from random import Random
+from typing import Final
+
+from db import devices, job_queries, jobs, leadership, runs
+from db.artifacts import ArtifactStore
+from db.engine import Database
+from db.records import ActiveAttempt, DeviceRecord, JobRecord
+from npuq.celery_app import Sender
+from npuq.clock import Clock, SystemClock
+from npuq.config import Settings
+from npuq.errors import Blame, ErrorInfo
+from npuq.log import get_logger
+from npuq.retry import decide
+from npuq.states import AttemptState, DeviceKind, DeviceState
+from scheduler import dispatch, intake, placement, release
+from scheduler.durations import Durations
+from scheduler.reaper import Witness
+
+LEAD_TICKS: Final = 15
+"""The lead is kept for this many ticks and renewed every third of them."""
+MAX_PUBLISHES: Final = 3
+QUEUE_WINDOW: Final = 500
+"""Queued jobs looked at in one tick; more than any fleet can take at once would only cost time."""
+SETTLE_ROUNDS: Final = 50
+log = get_logger(__name__)
+
+
+class Loop:
+    """One scheduler."""
+
+    def __init__(
+        self, settings: Settings, database: Database, store: ArtifactStore, sender: Sender, clock: Clock | None = None
+    ) -> None:
+        self._settings = settings
+        self._timing = settings.timing
+        self._database = database
+        self._store = store
+        self._sender = sender
+        self._clock: Clock = clock or SystemClock()
+        self._owner = secrets.token_hex(16)
+        self._witness = Witness(settings.timing)
+        self._durations = Durations()
+        self._random = Random()  # noqa: S311 - jitter
+        self._lead_until = float("-inf")
+
+    def run_once(self) -> int:
+        """Do everything that is to be done now; returns how many moves were made, 0 when another scheduler leads."""
+        if not self._leads():
+            return 0
+        moves = self._prepare()
+        fleet, active = self._look()
+        moves += self._reap(active)
+        moves += self._withdraw(fleet, active)
+        if moves:
+            fleet, active = self._look()
+        placed = self._place(fleet, active)
+        if placed:
+            _, active = self._look()
+        self._ring(fleet, active)
+        self._restart_silent(fleet, active)
+        return moves + placed
+
+    def resign(self) -> None:
+        """Give the lead up; for a scheduler that stops in good order."""
+        self._database.transact(lambda connection: leadership.resign(connection, self._owner), patience_seconds=2.0)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this scheduler led at its last tick."""
+        return self._clock.monotonic() < self._lead_until
+
+    def _leads(self) -> bool:
+        ttl = LEAD_TICKS * self._timing.tick_seconds
+        now = self._clock.monotonic()
+        if now < self._lead_until - ttl * 2 / 3:
+            return True
+        held = self._database.transact(
+            lambda connection: leadership.hold(connection, self._owner, ttl), patience_seconds=5.0
+        )
+        # Counted from before the call: our belief ends before the database's does.
+        self._lead_until = now + ttl - self._timing.tick_seconds if held else float("-inf")
+        return held
+
+    def _prepare(self) -> int:
+        """Plan, release and settle until nothing moves: a reused job makes its children ready at once."""
+        total = intake.plan_submitted(self._database, self._settings)
+        for _ in range(SETTLE_ROUNDS):
+            released = release.release_ready(self._database, self._settings, self._store.exists)
+            if not released:
+                break
+            total += released
+        with self._database.read() as connection:
+            settled = runs.any_settled(connection)
+        if settled:
+            for run_id in self._database.transact(runs.settle):
+                log.info("run_ended", run_id=run_id)
+                total += 1
+        return total
+
+    def _look(self) -> tuple[list[DeviceRecord], list[ActiveAttempt]]:
+        with self._database.read() as connection:
+            fleet = devices.find(connection, suspect_seconds=self._timing.suspect_seconds)
+            return fleet, job_queries.active(connection)
+
+    def _reap(self, active: list[ActiveAttempt]) -> int:
+        lost = self._witness.lost(active, self._clock.monotonic())
+        return sum(self._lose(attempt) for attempt in lost)
+
+    def _lose(self, attempt: ActiveAttempt) -> bool:
+        error = ErrorInfo(
+            code="attempt_lost",
+            blame=Blame.HOST,
+            message=f"the worker of {attempt.device_id} went silent in attempt {attempt.number}; its work is redone",
+            retry=True,
+        )
+        with self._database.read() as connection:
+            job = job_queries.get(connection, attempt.job_id)
+        if job is None:
+            return False
+        decision = decide(
+            error, failures=job.failures, losses=job.losses, max_attempts=job.max_attempts, random=self._random
+        )
+        log.warning("attempt_lost", job_id=attempt.job_id, attempt=attempt.number, device=attempt.device_id)
+        return self._database.transact(
+            lambda c: jobs.lose(c, attempt.job_id, attempt.number, attempt.beats, error, decision)
+        )
+
+    def _withdraw(self, fleet: list[DeviceRecord], active: list[ActiveAttempt]) -> int:
+        dispatched = [attempt.job_id for attempt in active if attempt.state is AttemptState.DISPATCHED]
+        if not dispatched:
+            return 0
+        with self._database.read() as connection:
+            known = {job.job_id: job for job in job_queries.get_many(connection, dispatched)}
+        unwanted = placement.to_withdraw(
+            active, fleet, known, max_publishes=MAX_PUBLISHES, resend_seconds=self._timing.resend_seconds
+        )
+        moved = 0
+        for attempt, reason in unwanted:
+            log.info("attempt_withdrawn", job_id=attempt.job_id, attempt=attempt.number, reason=reason)
+            moved += self._database.transact(
+                lambda c, a=attempt, r=reason: jobs.withdraw(c, a.job_id, a.number, r)  # type: ignore[misc]
+            )
+        return moved
+
+    def _place(self, fleet: list[DeviceRecord], active: list[ActiveAttempt]) -> int:
+        with self._database.read() as connection:
+            queued = job_queries.queued(connection, QUEUE_WINDOW)
+            if not queued:
+                return 0
+            queued = [job for job in queued if not self._refused_everywhere(job, fleet)]
+            models = job_queries.models(connection, [job.job_id for job in queued])
+            self._durations.learn(connection)
+        chosen = placement.place(queued, fleet, active, models=models, estimates=self._durations.estimates)
+        if not chosen:
+            return 0
+
+        def write(connection: object) -> int:
+            return sum(jobs.dispatch(connection, item.job_id, item.attempt, item.device_id) for item in chosen)  # type: ignore[arg-type]
+
+        return self._database.transact(write)
+
+    def _refused_everywhere(self, job: JobRecord, fleet: list[DeviceRecord]) -> bool:
+        """Fail a job that every host which could run it has refused, with the last refusal as the reason."""
+        if not job.refused_hosts or job.error is None:
+            return False
+        if any(device.state is not DeviceState.LOST and placement.can_run(device, job) for device in fleet):
+            return False
+        error = job.error
+        self._database.transact(lambda connection: jobs.give_up(connection, job.job_id, error))
+        return True
+
+    def _ring(self, fleet: list[DeviceRecord], active: list[ActiveAttempt]) -> None:
+        bells = dispatch.due(active, resend_seconds=self._timing.resend_seconds)
+        if bells:
+            slots = {device.device_id: device.host for device in fleet if device.kind is DeviceKind.HOST}
+            dispatch.ring(self._database, self._sender, bells, slots)
+
+    def _restart_silent(self, fleet: list[DeviceRecord], active: list[ActiveAttempt]) -> None:
+        """Ask for a restart of workers that do not answer although their host is alive: they have stopped consuming."""
+        running = {attempt.device_id for attempt in active if attempt.state is AttemptState.RUNNING}
+        working = {device.device_id for device in fleet if placement.is_working(device)}
+        for attempt in active:
+            silent = (
+                attempt.state is AttemptState.DISPATCHED
+                and attempt.device_id in working - running
+                and attempt.publishes >= MAX_PUBLISHES - 1
+                and (attempt.unanswered_seconds or 0.0) > self._timing.resend_seconds
+            )
+            if silent:
+                log.warning("worker_silent", device=attempt.device_id, job_id=attempt.job_id)
+                device_id = attempt.device_id
+                self._database.transact(lambda c, d=device_id: devices.ask_restart(c, d))  # type: ignore[misc]

@@ -1,0 +1,124 @@
+"""The scheduler's process: the loop in a thread of its own, and a Celery worker that takes submissions.
+
+The loop does not need Redis: with the broker away it still settles, reaps and plans, and rings the doorbells when it
+is back.
+"""
+
+import signal
+import threading
+from typing import Any, Final
+
+from db import schema
+from db.artifacts import ArtifactStore
+from db.engine import Database, open_database
+from npuq import log as logs
+from npuq.celery_app import WORKER_FLAGS, Sender, make_app
+from npuq.config import Settings, load_settings
+from npuq.errors import BrokerError, DatabaseError, NpuqError
+from npuq.log import get_logger
+from npuq.messages import SUBMIT_QUEUE, SUBMIT_TASK
+from scheduler import intake
+from scheduler.loop import Loop
+
+PAUSE_AFTER_ERROR_SECONDS: Final = 1.0
+log = get_logger(__name__)
+
+
+class LoopThread:
+    """Runs the loop until it is stopped; an error costs one tick and a log line."""
+
+    def __init__(self, loop: Loop, sender: Sender, tick_seconds: float) -> None:
+        self._loop = loop
+        self._sender = sender
+        self._tick_seconds = tick_seconds
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reconcile", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the tick that is under way, and resign."""
+        self._stop.set()
+        self._sender.wake()
+        self._thread.join(timeout=10.0)
+        try:
+            self._loop.resign()
+        except NpuqError as error:
+            log.warning("resign_failed", reason=str(error))
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                moved = self._loop.run_once()
+            except DatabaseError as error:
+                log.warning("tick_failed", reason=str(error))
+                self._stop.wait(PAUSE_AFTER_ERROR_SECONDS)
+                continue
+            except Exception:  # the loop must outlive every surprise; the next tick sees the same rows again
+                log.exception("tick_failed")
+                self._stop.wait(PAUSE_AFTER_ERROR_SECONDS)
+                continue
+            if not moved:
+                self._pause()
+
+    def _pause(self) -> None:
+        try:
+            self._sender.wait(self._tick_seconds)
+        except BrokerError:
+            self._stop.wait(self._tick_seconds)
+
+
+def build_app(settings: Settings, database: Database, sender: Sender) -> Any:  # noqa: ANN401 - Celery has no types
+    """Return the Celery application that takes `npuq.submit`."""
+    app = make_app(settings, queues=(SUBMIT_QUEUE,))
+
+    @app.task(name=SUBMIT_TASK, ignore_result=True)  # type: ignore[untyped-decorator]
+    def submit(payload: object) -> None:
+        intake.accept(database, payload)
+        sender.wake()
+
+    return app
+
+
+def serve(settings: Settings) -> int:
+    """Schedule until SIGTERM or SIGINT; returns the exit code."""
+    database = open_database(settings.database)
+    schema.require(database)
+    store = ArtifactStore(settings.store, settings.home / "cache" / "artifacts")
+    thread = LoopThread(
+        Loop(settings, database, store, Sender(settings)), Sender(settings), settings.timing.tick_seconds
+    )
+    app = build_app(settings, database, Sender(settings))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    thread.start()
+    log.info("scheduler_started")
+    try:
+        app.worker_main(
+            [
+                "worker",
+                "-Q",
+                SUBMIT_QUEUE,
+                "-P",
+                "threads",
+                "-c",
+                "1",
+                "-n",
+                "npuq-scheduler@%h",
+                "-l",
+                "WARNING",
+                *WORKER_FLAGS,
+            ]
+        )
+    finally:
+        thread.stop()
+        database.dispose()
+        log.info("scheduler_stopped")
+    return 0
+
+
+def main(argv: list[str]) -> int:  # noqa: ARG001 - the programs of `npuq.entry` share this shape
+    """Run as `entry.py scheduler.main`, with settings from the environment."""
+    logs.configure()
+    return serve(load_settings())

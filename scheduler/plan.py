@@ -1,0 +1,200 @@
+"""From a submitted run to its graph of jobs. Pure: everything it needs is passed in.
+
+Parameters of each kind (JSON values):
+
+| kind | params |
+| --- | --- |
+| export | none |
+| convert | batch_size, precision, soc_version |
+| infer | batch_size, precision, dataset, dataset_digest, limit, pass, start, stop, preprocessing_version |
+| evaluate | batch_size, precision, dataset, dataset_digest, limit, samples, passes |
+| benchmark | batch_size, precision, warmup, loops, max_seconds, require_idle |
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from db.records import DatasetRecord, DeviceRecord, NewJob
+from npuq.errors import InvalidRequestError, NotFoundError
+from npuq.specs import Precision, RunSpec, SourceKind, derived_id
+from npuq.states import DeviceKind, DeviceState, JobKind
+from scheduler.shards import shard_ranges
+from tasks.protocols import Recipe
+
+_WORKING: Final = frozenset({DeviceState.ONLINE, DeviceState.BUSY})
+#: What has to exist before a goal: each kind and the kind whose output it takes.
+_NEEDS: Final[Mapping[JobKind, JobKind]] = {
+    JobKind.CONVERT: JobKind.EXPORT,
+    JobKind.INFER: JobKind.CONVERT,
+    JobKind.BENCHMARK: JobKind.CONVERT,
+    JobKind.EVALUATE: JobKind.INFER,
+}
+#: What the source makes unnecessary, and the role it plays for the first job.
+_SOURCE_STANDS_FOR: Final[Mapping[SourceKind, tuple[frozenset[JobKind], str]]] = {
+    SourceKind.WEIGHTS: (frozenset(), "weights"),
+    SourceKind.ONNX: (frozenset({JobKind.EXPORT}), "onnx"),
+    SourceKind.OM: (frozenset({JobKind.EXPORT, JobKind.CONVERT}), "om"),
+}
+
+
+class PlanWaitsError(Exception):
+    """The run is fine, but the fleet cannot say yet what it needs to be planned; the message says what is missing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """What the fleet gives a plan: the chip to compile for, and how many of them share the shards."""
+
+    soc_version: str
+    chips: int
+
+
+def plan_run(
+    spec: RunSpec, recipe: Recipe, dataset: DatasetRecord | None, devices: Sequence[DeviceRecord]
+) -> list[NewJob]:
+    """Return the jobs of a run in an order in which parents come before children.
+
+    Args:
+        spec: what was submitted.
+        recipe: the recipe it names.
+        dataset: the dataset it names, None when it names none.
+        devices: the fleet.
+
+    Raises:
+        InvalidRequestError: it can never be planned as it is; the message says what to change.
+        NotFoundError: it names a dataset that is not registered.
+        PlanWaitsError: no chip is there yet to say what to compile for.
+    """
+    if spec.dataset is not None and dataset is None:
+        raise NotFoundError(
+            f"no dataset {spec.dataset!r} is registered; see: npuq datasets list, "
+            f"or add it: npuq datasets add {spec.dataset} PATH --format {recipe.dataset_format}"
+        )
+    if dataset is not None and dataset.format != recipe.dataset_format:
+        raise InvalidRequestError(
+            f"{recipe.id} is scored on a dataset in {recipe.dataset_format} format, "
+            f"{dataset.name} is in {dataset.format} format"
+        )
+    graph = _Graph(spec=spec, recipe=recipe, dataset=dataset, place=_find_place(spec, devices))
+    return graph.build()
+
+
+def _find_place(spec: RunSpec, devices: Sequence[DeviceRecord]) -> _Place:
+    chips = [device for device in devices if device.kind is DeviceKind.NPU and device.state in _WORKING]
+    found = sorted({device.soc_version for device in chips if device.soc_version is not None})
+    soc = spec.soc_version
+    if soc is None:
+        if not found:
+            raise PlanWaitsError("no chip is online, and --soc does not say what to compile for")
+        if len(found) > 1:
+            raise InvalidRequestError(f"the fleet has {', '.join(found)}: say which with --soc")
+        soc = found[0]
+    sharing = [device for device in chips if device.soc_version == soc]
+    return _Place(soc_version=soc, chips=max(1, len(sharing)))
+
+
+class _Graph:
+    """Collects the jobs of one run."""
+
+    def __init__(self, *, spec: RunSpec, recipe: Recipe, dataset: DatasetRecord | None, place: _Place) -> None:
+        self._spec = spec
+        self._recipe = recipe
+        self._dataset = dataset
+        self._place = place
+        self._jobs: list[NewJob] = []
+        given, self._source_role = _SOURCE_STANDS_FOR[spec.source.kind]
+        self._kinds = _kinds_for(spec.goals) - given
+
+    def build(self) -> list[NewJob]:
+        """Return all jobs, one batch size after another, so that the first results come early."""
+        if JobKind.EXPORT in self._kinds:
+            self._add(JobKind.EXPORT, "export", {})
+        for precision in self._spec.precisions:
+            for batch_size in self._spec.batch_sizes:
+                self._add_configuration(batch_size, precision)
+        return self._jobs
+
+    def _add_configuration(self, batch_size: int, precision: Precision) -> None:
+        name = f"bs{batch_size} {precision}"
+        base: dict[str, Any] = {"batch_size": batch_size, "precision": precision.value}
+        if JobKind.CONVERT in self._kinds:
+            params = base | {"soc_version": self._place.soc_version}
+            self._add(JobKind.CONVERT, f"convert {name}", params, {"onnx": ("export",)})
+        model = {"om": (f"convert {name}",)}
+        if JobKind.INFER in self._kinds:
+            shards = self._add_shards(name, base, model)
+            if JobKind.EVALUATE in self._kinds:
+                params = base | self._dataset_params() | {"samples": self._samples, "passes": list(self._recipe.passes)}
+                self._add(JobKind.EVALUATE, f"evaluate {name}", params, {"predictions": tuple(shards)})
+        if JobKind.BENCHMARK in self._kinds:
+            params = base | self._spec.benchmark.model_dump()
+            self._add(JobKind.BENCHMARK, f"benchmark {name}", params, model)
+
+    def _add_shards(self, name: str, base: Mapping[str, Any], model: Mapping[str, tuple[str, ...]]) -> list[str]:
+        labels: list[str] = []
+        ranges = shard_ranges(self._samples, batch_size=base["batch_size"], chips=self._place.chips)
+        for pass_name in self._recipe.passes:
+            of_pass = name if len(self._recipe.passes) == 1 else f"{name} {pass_name}"
+            for number, (start, stop) in enumerate(ranges, start=1):
+                label = f"infer {of_pass} {number}/{len(ranges)}"
+                params = {
+                    **base,
+                    **self._dataset_params(),
+                    "pass": pass_name,
+                    "start": start,
+                    "stop": stop,
+                    "preprocessing_version": self._recipe.preprocessing_version,
+                }
+                self._add(JobKind.INFER, label, params, model)
+                labels.append(label)
+        return labels
+
+    @property
+    def _samples(self) -> int:
+        samples = 0 if self._dataset is None else self._dataset.samples
+        return samples if self._spec.limit is None else min(samples, self._spec.limit)
+
+    def _dataset_params(self) -> dict[str, Any]:
+        if self._dataset is None:
+            raise InvalidRequestError(f"{self._recipe.id}: say which dataset with --dataset")
+        return {"dataset": self._dataset.name, "dataset_digest": self._dataset.digest, "limit": self._spec.limit}
+
+    def _add(
+        self,
+        kind: JobKind,
+        label: str,
+        params: Mapping[str, Any],
+        parents: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:
+        # The role that the upload plays is filled by it, not by a job.
+        produced = {role: labels for role, labels in (parents or {}).items() if role != self._source_role}
+        takes_upload = kind is JobKind.EXPORT or self._source_role in (parents or {})
+        self._jobs.append(
+            NewJob(
+                job_id=derived_id(self._spec.run_id, label),
+                label=label,
+                kind=kind,
+                recipe=self._recipe.id,
+                recipe_version=self._recipe.version,
+                params=params,
+                inputs={self._source_role: (self._spec.source.digest,)} if takes_upload else {},
+                parents=produced,
+                soc_version=self._place.soc_version if kind in {JobKind.INFER, JobKind.BENCHMARK} else None,
+                fresh=self._spec.fresh and kind not in {JobKind.EXPORT, JobKind.CONVERT},
+                priority=self._spec.priority,
+                max_attempts=self._spec.max_attempts,
+            )
+        )
+
+
+def _kinds_for(goals: Sequence[JobKind]) -> frozenset[JobKind]:
+    """Return the goals and everything that leads to them."""
+    kinds = set(goals)
+    todo = list(goals)
+    while todo:
+        needed = _NEEDS.get(todo.pop())
+        if needed is not None and needed not in kinds:
+            kinds.add(needed)
+            todo.append(needed)
+    return frozenset(kinds)
