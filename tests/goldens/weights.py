@@ -1,0 +1,96 @@
+"""The rule for golden weights and inputs: the same bits on every platform, so that no weights have to be stored.
+
+Random numbers are raw 64-bit words of PCG64, seeded with the CRC32 of a text tag, made into floats by integer sums and
+one float64 multiplication.
+"""
+
+import hashlib
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Rule = tuple[str, float, float]
+
+_SQRT_3: Final = 1.7320508075688772
+_SQRT_2: Final = 1.4142135623730951
+
+#: Pattern searched in the key, rule; the first hit wins. See `_numbers` for what the rules mean.
+_RULES: Final[tuple[tuple[str, Rule], ...]] = (
+    (r"num_batches_tracked$", ("constant", 1, 0)),
+    (r"running_mean$", ("normal", 0.0, 0.2)),
+    (r"running_var$", ("linear", 0.6, 0.8)),
+    (r"bias$", ("normal", 0.0, 0.1)),
+)
+
+
+def state_dict(model: str, seed: int, entries: Sequence[Mapping[str, Any]]) -> dict[str, Array]:
+    """Return the arrays of a `state_dict.json` list, in order."""
+    return {
+        entry["key"]: _tensor(f"{seed}:{model}:{entry['key']}", entry["key"], entry["shape"], entry["dtype"])
+        for entry in entries
+    }
+
+
+def digest(arrays: Mapping[str, Array]) -> str:
+    """Return the SHA-256 over key, NUL byte and raw little-endian bytes of each array, in order."""
+    hasher = hashlib.sha256()
+    for key, value in arrays.items():
+        hasher.update(key.encode() + b"\0" + np.ascontiguousarray(value).tobytes())
+    return hasher.hexdigest()
+
+
+def input_tensor(seed: int, name: str, shape: tuple[int, int, int, int]) -> Array:
+    """Return float32 (N, C, H, W): a plain background, 48 overlapping rectangles, and noise."""
+    count, channels, height, width = shape
+    out = np.empty(shape, dtype=np.float64)
+    for number in range(count):
+        tag = f"{seed}:input:{name}:{number}"
+        image = np.empty((channels, height, width))
+        image[:] = _bell(f"{tag}:bg", channels)[:, None, None]
+        places = _uniform(f"{tag}:pos", 48 * 4).reshape(48, 4)
+        values = _bell(f"{tag}:val", 48 * channels).reshape(48, channels)
+        for (left, top, wide, high), value in zip(places, values, strict=True):
+            x0, y0 = int(left * width), int(top * height)
+            x1, y1 = x0 + 1 + int(wide * width * 0.5), y0 + 1 + int(high * height * 0.5)
+            image[:, y0:y1, x0:x1] = value[:, None, None]
+        out[number] = image + 0.35 * _bell(f"{tag}:noise", channels * height * width).reshape(image.shape)
+    return out.astype(np.float32)
+
+
+def _tensor(tag: str, key: str, shape: Sequence[int], dtype: str) -> Array:
+    weight: Rule = ("scaled", _SQRT_2, 0) if len(shape) > 1 else ("linear", 0.75, 0.5)
+    rule = next((rule for pattern, rule in _RULES if re.search(pattern, key)), weight)
+    return _numbers(tag, rule, shape).astype(dtype).reshape(shape)
+
+
+def _numbers(tag: str, rule: Rule, shape: Sequence[int]) -> Array:
+    kind, first, second = rule
+    count = int(np.prod(shape, dtype=np.int64))
+    if kind == "constant":
+        return np.full(count, first)
+    if kind == "linear":
+        return np.asarray(first + second * _uniform(tag, count))
+    if kind == "normal":
+        return np.asarray(first + second * _bell(tag, count))
+    fan_in = int(np.prod(shape[1:], dtype=np.int64))
+    return np.asarray(_bell(tag, count) * (first / fan_in**0.5))
+
+
+def _words(tag: str, count: int) -> NDArray[np.uint64]:
+    return np.random.PCG64(zlib.crc32(tag.encode("utf-8"))).random_raw(count).astype("<u8")
+
+
+def _uniform(tag: str, count: int) -> Array:
+    """Return float64 in [0, 1)."""
+    return np.asarray((_words(tag, count) >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+
+
+def _bell(tag: str, count: int) -> Array:
+    """Return float64, zero mean, unit variance, within 3.47 of zero: sums of four 16-bit numbers."""
+    quarters = _words(tag, count).view("<u2").reshape(-1, 4)
+    return np.asarray((quarters.sum(axis=1, dtype=np.int64) - 131_070) * (_SQRT_3 / 65_536.0))
