@@ -1,0 +1,1 @@
+"""`npuq config ...`: the settings."""

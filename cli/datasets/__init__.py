@@ -1,0 +1,1 @@
+"""`npuq datasets ...`: the datasets that jobs may use."""

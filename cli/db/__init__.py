@@ -1,0 +1,1 @@
+"""`npuq db ...`: the life of the schema."""

@@ -1,0 +1,1 @@
+"""`npuq devices ...`: the chips of the fleet."""

@@ -1,0 +1,13 @@
+"""`npuq devices resume`."""
+
+import typer
+
+from cli.options import DeviceArgument
+from npuq.states import DeviceState
+
+
+def command(ctx: typer.Context, device: DeviceArgument) -> None:
+    """Give a drained or quarantined device work again."""
+    from cli.devices.steering import set_state
+
+    set_state(ctx, device, DeviceState.ONLINE, "")

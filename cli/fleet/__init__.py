@@ -1,0 +1,1 @@
+"""A fleet on this machine: the processes that `npuq up` starts, and `npuq down` ends."""

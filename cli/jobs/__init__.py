@@ -1,0 +1,1 @@
+"""`npuq jobs ...`: the steps of runs."""

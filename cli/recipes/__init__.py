@@ -1,0 +1,1 @@
+"""`npuq recipes ...`: the models that npuq knows."""

@@ -1,0 +1,1 @@
+"""`npuq results ...`: the history."""

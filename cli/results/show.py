@@ -1,0 +1,31 @@
+"""`npuq results show`."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from cli.options import Output
+from cli.output import Format
+from cli.session import open_session
+from npuq.errors import NotFoundError
+
+
+def command(
+    ctx: typer.Context,
+    result: Annotated[str, typer.Argument(metavar="RESULT", help="A result: a unique beginning of its id.")],
+    output: Output = Format.TABLE,
+) -> None:
+    """Show one result with everything that is known of how it came about."""
+    from cli.documents import result_detail_document
+    from cli.output import show_one
+    from cli.views import results_view
+    from db import results
+
+    with open_session(ctx) as session, session.read() as connection:
+        found = results.by_prefix(connection, result)
+    if len(found) != 1:
+        problem = "is not unique" if found else "is no result"
+        raise NotFoundError(f"{result!r} {problem}; see: npuq results list")
+    show_one(found[0], replace(results_view(datetime.now(UTC)), document=result_detail_document), output)

@@ -1,0 +1,1 @@
+"""`npuq runs ...`: what people submitted."""

@@ -1,0 +1,1 @@
+"""`npuq submit ...`: one goal at a time."""

@@ -1,0 +1,205 @@
+"""How each kind of record looks in a table. Pure; `now` is the moment that relative times are counted from."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from cli import documents
+from cli.ids import SHORT_JOB, SHORT_RUN
+from cli.output import Column, View, state_style
+from cli.words import ago, counted, duration, one_line
+from db.records import DatasetRecord, DeviceRecord, JobRecord, NewJob, ResultRecord, RunRecord
+from npuq.states import FINAL_JOB_STATES, JobState
+
+_METRIC_HEADERS: Final = {
+    "top1": ("TOP-1 %", "{:.2f}"),
+    "top5": ("TOP-5 %", "{:.2f}"),
+    "throughput_fps": ("FPS", "{:.1f}"),
+    "latency_p50_ms": ("P50 ms", "{:.3f}"),
+    "latency_p99_ms": ("P99 ms", "{:.3f}"),
+}
+
+
+def runs_view(now: datetime) -> View[RunRecord]:
+    """Return the view of runs."""
+    return View(
+        columns=(
+            Column(header="RUN", text=lambda run: run.run_id[:SHORT_RUN]),
+            Column(header="NAME", text=lambda run: run.name),
+            Column(header="RECIPE", text=lambda run: run.recipe),
+            Column(header="STATE", text=lambda run: run.state, style=lambda run: state_style(run.state)),
+            Column(header="JOBS", text=_jobs_of),
+            Column(header="CREATED", text=lambda run: ago(run.created_at, now), right=True),
+            Column(header="TOOK", text=_run_took, right=True),
+        ),
+        document=documents.run_document,
+        name=lambda run: run.run_id,
+        empty="no runs yet; begin with: npuq demo, or npuq sweep --help",
+    )
+
+
+def _jobs_of(run: RunRecord) -> str:
+    total = sum(run.jobs.values())
+    done = run.jobs.get(JobState.SUCCEEDED, 0)
+    bad = sum(count for state, count in run.jobs.items() if state in FINAL_JOB_STATES - {JobState.SUCCEEDED})
+    return f"{done}/{total}" + (f", {bad} not" if bad else "") if total else "-"
+
+
+def _run_took(run: RunRecord) -> str:
+    return "-" if run.finished_at is None else duration((run.finished_at - run.created_at).total_seconds())
+
+
+def parameters(kind_params: Mapping[str, Any]) -> str:
+    """Return the parameters that tell jobs apart, short: `bs 8, fp16, 0-64`."""
+    parts = []
+    if kind_params.get("batch_size") is not None:
+        parts.append(f"bs {kind_params['batch_size']}")
+    if kind_params.get("precision"):
+        parts.append(str(kind_params["precision"]))
+    if kind_params.get("stop") is not None:
+        parts.append(f"{kind_params.get('start', 0)}-{kind_params['stop']}")
+    return ", ".join(parts) or "-"
+
+
+def jobs_view(now: datetime) -> View[JobRecord]:
+    """Return the view of jobs."""
+    return View(
+        columns=(
+            Column(header="JOB", text=lambda job: job.job_id[:SHORT_JOB]),
+            Column(header="KIND", text=lambda job: job.kind),
+            Column(header="PARAMETERS", text=lambda job: parameters(job.params)),
+            Column(header="STATE", text=_job_state, style=lambda job: state_style(job.state)),
+            Column(header="TRY", text=lambda job: str(job.attempt or "-"), right=True),
+            Column(header="DEVICE", text=lambda job: job.device_id or "-"),
+            Column(header="TOOK", text=lambda job: _job_took(job, now), right=True),
+            Column(header="REASON", text=_job_reason),
+        ),
+        document=documents.job_document,
+        name=lambda job: job.job_id,
+        empty="no such jobs",
+    )
+
+
+def _job_state(job: JobRecord) -> str:
+    return f"{job.state} (reused)" if job.reused_from else job.state
+
+
+def _job_took(job: JobRecord, now: datetime) -> str:
+    if job.started_at is None or job.reused_from:
+        return "-"
+    end = job.finished_at or (now if job.state is JobState.RUNNING else None)
+    return "-" if end is None else duration((end - job.started_at).total_seconds())
+
+
+def _job_reason(job: JobRecord) -> str:
+    return one_line(job.error.message if job.error and job.state in FINAL_JOB_STATES else job.reason)
+
+
+def plan_view() -> View[NewJob]:
+    """Return the view of jobs that are only planned."""
+    return View(
+        columns=(
+            Column(header="KIND", text=lambda job: job.kind),
+            Column(header="LABEL", text=lambda job: job.label),
+            Column(header="PARAMETERS", text=lambda job: parameters(job.params)),
+            Column(header="CHIP", text=lambda job: job.soc_version or "-"),
+            Column(header="AFTER", text=_planned_parents),
+        ),
+        document=documents.planned_job_document,
+        name=lambda job: job.label,
+        empty="nothing to do",
+    )
+
+
+def _planned_parents(job: NewJob) -> str:
+    labels = [label for role in job.parents.values() for label in role]
+    return ", ".join(labels) if len(labels) <= 2 else f"{labels[0]} and {len(labels) - 1} more"  # noqa: PLR2004
+
+
+def devices_view(now: datetime) -> View[DeviceRecord]:
+    """Return the view of devices."""
+    return View(
+        columns=(
+            Column(header="DEVICE", text=lambda device: device.device_id),
+            Column(header="HOST", text=lambda device: device.host),
+            Column(header="NPU", text=lambda device: _number(device.npu_id), right=True),
+            Column(header="CHIP", text=lambda device: _number(device.chip_id), right=True),
+            Column(header="SOC", text=_soc),
+            Column(header="HEALTH", text=lambda device: device.health),
+            Column(header="STATE", text=lambda device: device.state, style=lambda device: state_style(device.state)),
+            Column(header="SEEN", text=lambda device: ago(device.seen_at, now), right=True),
+            Column(header="REASON", text=lambda device: one_line(device.state_reason)),
+        ),
+        document=documents.device_document,
+        name=lambda device: device.device_id,
+        empty="no devices; start a worker where the cards are: npuq worker (or emulate some: npuq up --emulate 2)",
+    )
+
+
+def _number(value: int | None) -> str:
+    return "-" if value is None else str(value)
+
+
+def _soc(device: DeviceRecord) -> str:
+    name = device.soc_version or device.name
+    return f"{name} (emulated)" if device.emulated else name
+
+
+def results_view(now: datetime) -> View[ResultRecord]:
+    """Return the view of results: the metrics that guides publish have columns of their own."""
+    metrics = [
+        Column[ResultRecord](header=header, text=_metric_reader(name, form), right=True)
+        for name, (header, form) in _METRIC_HEADERS.items()
+    ]
+    return View(
+        columns=(
+            Column(header="RESULT", text=lambda result: result.result_id[:SHORT_JOB]),
+            Column(header="RECIPE", text=lambda result: result.recipe),
+            Column(header="CHIP", text=_result_chip),
+            Column(header="BATCH", text=lambda result: str(result.batch_size), right=True),
+            Column(header="PRECISION", text=lambda result: result.precision),
+            Column(header="DATASET", text=lambda result: result.dataset or "-"),
+            *metrics,
+            Column(header="QUALITY", text=lambda result: result.quality),
+            Column(header="CREATED", text=lambda result: ago(result.created_at, now), right=True),
+        ),
+        document=documents.result_document,
+        name=lambda result: result.result_id,
+        empty="no such results",
+    )
+
+
+def _metric_reader(name: str, form: str) -> Any:  # noqa: ANN401 - a column's `text`
+    def read(result: ResultRecord) -> str:
+        value = result.metrics.get(name)
+        return "-" if value is None else form.format(value)
+
+    return read
+
+
+def _result_chip(result: ResultRecord) -> str:
+    return f"{result.soc_version or '-'}{' (emulated)' if result.emulated else ''}"
+
+
+def datasets_view(now: datetime) -> View[DatasetRecord]:
+    """Return the view of datasets."""
+    return View(
+        columns=(
+            Column(header="NAME", text=lambda dataset: dataset.name),
+            Column(header="FORMAT", text=lambda dataset: dataset.format),
+            Column(header="SAMPLES", text=lambda dataset: str(dataset.samples), right=True),
+            Column(header="DIGEST", text=lambda dataset: dataset.digest[:SHORT_JOB]),
+            Column(header="ADDED", text=lambda dataset: ago(dataset.added_at, now), right=True),
+            Column(header="FOLDER", text=lambda dataset: dataset.root),
+        ),
+        document=documents.dataset_document,
+        name=lambda dataset: dataset.name,
+        empty="no datasets yet; add one with: npuq datasets add NAME FOLDER --format imagenet",
+    )
+
+
+def counts_in_words(counts: Mapping[JobState, int]) -> str:
+    """Return the jobs of a run by state, in words: `3 succeeded, 2 running`."""
+    order = list(JobState)
+    shown = sorted(((state, count) for state, count in counts.items() if count), key=lambda item: order.index(item[0]))
+    return ", ".join(f"{count} {state}" for state, count in shown) or counted(0, "job")
