@@ -34,6 +34,10 @@ EL0004: [PID: {pid}] Failed to allocate memory.
         Solution: Close applications not in use.
         TraceBack (most recent call last):
         malloc physical memory failed, runtime result = 207001[FUNC:ReportCallError][FILE:log_inner.cpp][LINE:161]"""
+EXECUTION_TEXT: Final = """\
+EZ9999: Inner Error!
+        {error}
+        Aicore kernel execute failed, runtime result = 507011[FUNC:ReportCallError][FILE:log_inner.cpp][LINE:161]"""
 _OPEN_FAILED_TEXT: Final = """\
 EL003: The argument is invalid.
         TraceBack (most recent call last):

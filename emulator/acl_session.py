@@ -16,6 +16,7 @@ import numpy as np
 
 from emulator import diary, om
 from emulator.acl_device import (
+    EXECUTION_TEXT,
     GENERAL_FAILURE,
     INVALID_PARAMETER,
     LOAD_FAILED,
@@ -31,7 +32,7 @@ from emulator.acl_device import (
 )
 from emulator.acl_tensors import Array, BaseTensor, DType, Tensor
 from emulator.diary import Event
-from emulator.engines import ComputedEngine, Engine, TimedEngine, hold
+from emulator.engines import ComputedEngine, Engine, EngineError, TimedEngine, hold
 from emulator.fleet import Api, Chip, FaultKind, Fleet, Mode
 from emulator.home import Home
 from emulator.occupancy import Claim, DeviceMemoryError, claim
@@ -97,8 +98,8 @@ class InferenceSession:
         self._chip = open_device(self._home, device_id, options.log_level)
         self._om = _load(self._home, self._chip, model_path)
         self._label = f"{self._om.name}/{self._om.digest[:8]}"
+        self._engine = _engine(self._home.fleet(), self._chip, self._om, model_path)
         self._claim = _claim_memory(self._home, self._chip, self._om, model_path)
-        self._engine = _engine(self._home.fleet(), self._chip, self._om)
         self._model_id = next(_MODEL_IDS)
         self._inputs = [_describe(info) for info in self._om.description.inputs]
         self._outputs = [_describe(info) for info in self._om.description.outputs]
@@ -185,13 +186,20 @@ class InferenceSession:
         with self._home.locked(f"chip-{self._chip.logic_id}"):
             strike_execution(self._home, self._chip)
             computing = time.perf_counter()
-            outputs = self._engine.execute(inputs)
+            outputs = self._compute(inputs)
             slow = strike(self._home, self._chip.logic_id, FaultKind.SLOW)
             if slow is not None:
                 hold((time.perf_counter() - computing) * (slow.factor - 1))
         # As on a shared chip, the wait for a neighbour's execution is part of the time.
         self._times.append(((begun - self._zero) * 1000, (time.perf_counter() - self._zero) * 1000))
         return outputs
+
+    def _compute(self, inputs: list[bytes]) -> list[Array]:
+        try:
+            return self._engine.execute(inputs)
+        except EngineError as error:
+            print_line(EXECUTION_TEXT.format(error=error))
+            raise RuntimeError(GENERAL_FAILURE) from None  # as in `_refuse_model`
 
     def _input_bytes(self, feeds: Sequence[Tensor | BaseTensor] | Mapping[str, Tensor]) -> list[bytes]:
         """Return the bytes of every input; only their number is checked, neither dtype nor shape."""
@@ -280,10 +288,14 @@ def _claim_memory(home: Home, chip: Chip, model: om.Om, model_path: str) -> Clai
         _refuse_model(model_path)
 
 
-def _engine(fleet: Fleet, chip: Chip, model: om.Om) -> Engine:
+def _engine(fleet: Fleet, chip: Chip, model: om.Om, model_path: str) -> Engine:
     if fleet.mode is Mode.TIMED:
         return TimedEngine(model, fleet.service_time, chip.logic_id)
-    return ComputedEngine(model)
+    try:
+        return ComputedEngine(model)
+    except EngineError as error:
+        print_line(f"[ERROR] {model_path}: {error}")
+        _refuse_model(model_path)
 
 
 def _refuse_model(model_path: str) -> NoReturn:

@@ -20,15 +20,19 @@ _LONGEST_SLEEP_SECONDS: Final = 0.5
 _MUTEX_BYTES: Final = 64
 
 
+class EngineError(Exception):
+    """The model cannot be built or executed."""
+
+
 class Engine(Protocol):
     """Executes one model."""
 
     def execute(self, inputs: Sequence[bytes]) -> list[Array]:
-        """Return the outputs; inputs are raw bytes in the model's order, of the right size."""
+        """Return the outputs; inputs are raw bytes in the model's order, of the right size; raises EngineError."""
 
 
 class ComputedEngine:
-    """onnxruntime with one thread, as a chip works on one thing at a time."""
+    """onnxruntime with one thread, as a chip works on one thing at a time; raises EngineError when it refuses."""
 
     def __init__(self, om: Om) -> None:
         import onnxruntime
@@ -38,7 +42,10 @@ class ComputedEngine:
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(om.onnx, options, providers=["CPUExecutionProvider"])
+        try:
+            self._session = onnxruntime.InferenceSession(om.onnx, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's errors have no base class of their own
+            raise EngineError(str(error)) from error
         self._inputs = om.description.inputs
         self._outputs = [output.name for output in om.description.outputs]
 
@@ -48,7 +55,10 @@ class ComputedEngine:
             info.name: np.frombuffer(data, info.dtype).reshape(info.shape)
             for info, data in zip(self._inputs, inputs, strict=True)
         }
-        outputs: list[Array] = self._session.run(self._outputs, feeds)
+        try:
+            outputs: list[Array] = self._session.run(self._outputs, feeds)
+        except Exception as error:  # as above
+            raise EngineError(str(error)) from error
         return outputs
 
 
