@@ -248,7 +248,7 @@ def assignment(connection: Connection, job_id: str, attempt: int, owner: str, su
         raise NotFoundError(f"job {job_id} is not in the database")
     facts: dict[str, list[Mapping[str, Any]]] = {}
     for role, parent in parents(connection, job_id):
-        facts.setdefault(role, []).append({**parent.facts, "device_id": parent.device_id})
+        facts.setdefault(role, []).append(parent.facts)
     return Assignment(
         job_id=job_id,
         run_id=job.run_id,

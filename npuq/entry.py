@@ -6,7 +6,6 @@ directory, or a `db` package on a vendor's PYTHONPATH, would otherwise win over 
 
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -36,32 +35,9 @@ def pin_own_packages() -> None:
         sys.meta_path.insert(0, OwnPackagesFinder())
 
 
-def python_command(module: str) -> list[str]:
-    """Return the argument list that runs `main(argv)` of one of our modules in a fresh, pinned interpreter.
-
-    It works whatever the current directory and PYTHONPATH are: `-P` keeps the current directory off the path, and the
-    finder keeps everybody else's names away from ours.
-    """
-    return [sys.executable, "-P", str(INSTALLATION / "npuq" / "entry.py"), module]
-
-
-def run_module(argv: Sequence[str]) -> int:
-    """Run `main(argv[1:])` of the module named first; only our own modules can be run."""
-    if not argv or argv[0].split(".")[0] not in OUR_PACKAGES:
-        sys.stderr.write("usage: entry.py MODULE [ARGUMENT ...], with a module of npuq\n")
-        return 2
-    return int(import_module(argv[0]).main(list(argv[1:])))
-
-
 def main() -> None:
     """Run the command line and exit with its code."""
     pin_own_packages()
     from cli.main import run
 
     sys.exit(run())
-
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(INSTALLATION))
-    pin_own_packages()
-    sys.exit(run_module(sys.argv[1:]))

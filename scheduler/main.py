@@ -118,7 +118,7 @@ def serve(settings: Settings) -> int:
     return 0
 
 
-def main(argv: list[str]) -> int:  # noqa: ARG001 - the programs of `npuq.entry` share this shape
-    """Run as `entry.py scheduler.main`, with settings from the environment."""
+def main(argv: list[str]) -> int:  # noqa: ARG001 - all our programs share this shape
+    """Run as a program of its own, with settings from the environment."""
     logs.configure()
     return serve(load_settings())

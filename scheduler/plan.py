@@ -7,7 +7,7 @@ Parameters of each kind (JSON values):
 | export | none |
 | convert | batch_size, precision, soc_version |
 | infer | batch_size, precision, dataset, dataset_digest, limit, pass, start, stop, preprocessing_version |
-| evaluate | batch_size, precision, dataset, dataset_digest, limit, samples, passes |
+| evaluate | batch_size, precision, soc_version, dataset, dataset_digest, limit, samples, passes |
 | benchmark | batch_size, precision, warmup, loops, max_seconds, require_idle |
 """
 
@@ -125,7 +125,8 @@ class _Graph:
         if JobKind.INFER in self._kinds:
             shards = self._add_shards(name, base, model)
             if JobKind.EVALUATE in self._kinds:
-                params = base | self._dataset_params() | {"samples": self._samples, "passes": list(self._recipe.passes)}
+                scope = {"samples": self._samples, "passes": list(self._recipe.passes)}
+                params = base | self._dataset_params() | scope | {"soc_version": self._place.soc_version}
                 self._add(JobKind.EVALUATE, f"evaluate {name}", params, {"predictions": tuple(shards)})
         if JobKind.BENCHMARK in self._kinds:
             params = base | self._spec.benchmark.model_dump()

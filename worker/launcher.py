@@ -1,0 +1,230 @@
+"""One per host: finds the chips, registers them, and keeps one Celery worker per chip and one for host work alive.
+
+It owns no job and no lease. Whatever it restarts waits for the lock of its device, so that a chip never has two
+owners, however confused the processes are.
+"""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Final
+
+from db import devices, schema
+from db.engine import Database, open_database
+from db.records import NewDevice
+from npuq import log as logs
+from npuq.config import Settings, load_settings
+from npuq.errors import DatabaseError, NpuqError, ToolMissingError
+from npuq.log import get_logger
+from worker import discovery
+from worker.interpreter import program_command
+from worker.locks import lock_folder
+from worker.npu_smi import NpuSmiInfo
+from worker.npu_smi_tool import NpuSmi
+
+BACKOFF_CAP_SECONDS: Final = 60.0
+HEALTHY_SECONDS: Final = 60.0
+"""A worker that lived this long begins its back-off anew."""
+PROBES_BEFORE_LOST: Final = 2
+"""So many failed looks in a row make the chips unknown, and so lost."""
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSpec:
+    """One worker process to keep alive: a chip, or all slots of the host."""
+
+    name: str
+    devices: tuple[str, ...]
+    feeders: int
+
+
+class WorkerProcess:
+    """Keeps one worker process alive, with back-off."""
+
+    def __init__(self, spec: WorkerSpec, host: str) -> None:
+        self.spec = spec
+        self._host = host
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started = float("-inf")
+        self._failures = 0
+
+    @property
+    def pid(self) -> int | None:
+        """Return the process id, None while it is not running."""
+        return None if self._process is None or self._process.poll() is not None else self._process.pid
+
+    def tend(self, now: float) -> None:
+        """Start the process if it is not there and its back-off is over."""
+        if self.pid is not None:
+            return
+        if self._process is not None:
+            self._mourn(now)
+        if now < self._started + self._backoff():
+            return
+        self._process = subprocess.Popen(
+            [
+                *program_command("worker.serve"),
+                "--host",
+                self._host,
+                "--parent-pid",
+                str(os.getpid()),
+                "--feeders",
+                str(self.spec.feeders),
+                *self.spec.devices,
+            ],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._started = now
+
+    def _mourn(self, now: float) -> None:
+        code = self._process.returncode if self._process is not None else None
+        self._failures = 0 if now - self._started > HEALTHY_SECONDS else self._failures + 1
+        log.warning("worker_died", worker=self.spec.name, exit_code=code, backoff_seconds=self._backoff())
+        self._process = None
+
+    def _backoff(self) -> float:
+        return 0.0 if self._failures == 0 else min(BACKOFF_CAP_SECONDS, 0.5 * 2.0 ** (self._failures - 1))
+
+    def kill(self) -> None:
+        """End the process at once: it is silent, perhaps stopped, and would not hear TERM."""
+        if self.pid is not None and self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def ask_to_end(self) -> None:
+        """Ask the process to finish or hand back its job and end."""
+        if self.pid is not None and self._process is not None:
+            self._process.terminate()
+
+    def wait_ended(self, deadline: float) -> None:
+        """Wait until the process has ended; after the deadline it is killed."""
+        if self._process is None:
+            return
+        try:
+            self._process.wait(timeout=max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            log.warning("worker_killed", worker=self.spec.name)
+            self.kill()
+
+
+class Launcher:
+    """The host's share of the fleet."""
+
+    def __init__(self, settings: Settings, database: Database, npu_smi: NpuSmi) -> None:
+        self._settings = settings
+        self._database = database
+        self._npu_smi = npu_smi
+        self._host = discovery.host_id(settings)
+        self._workers: dict[str, WorkerProcess] = {}
+        self._next_probe = float("-inf")
+        self._failed_probes = 0
+        self._chips: list[NewDevice] = []
+
+    def run_once(self) -> None:
+        """Look at the chips when it is time, beat, restart what is dead or silent."""
+        now = time.monotonic()
+        try:
+            if now >= self._next_probe:
+                self._probe()
+                self._next_probe = now + self._settings.timing.probe_seconds
+            for device_id in self._database.transact(
+                lambda connection: devices.host_beat(connection, self._host),
+                patience_seconds=self._settings.timing.beat_seconds,
+            ):
+                self._restart(device_id)
+        except DatabaseError as error:
+            log.warning("host_beat_failed", reason=str(error))
+        for worker in self._workers.values():
+            worker.tend(now)
+
+    def stop(self) -> None:
+        """End all workers in good order: they finish or hand back what they have."""
+        timing = self._settings.timing
+        deadline = time.monotonic() + timing.drain_seconds + timing.kill_wait_seconds
+        for worker in self._workers.values():
+            worker.ask_to_end()
+        for worker in self._workers.values():
+            worker.wait_ended(deadline)
+        try:
+            self._database.transact(
+                lambda connection: devices.host_silent(connection, self._host), patience_seconds=2.0
+            )
+        except DatabaseError as error:
+            log.warning("goodbye_failed", reason=str(error))
+
+    def _probe(self) -> None:
+        info: NpuSmiInfo | None = None
+        try:
+            self._chips, info = discovery.chips(self._settings, self._npu_smi)
+            self._failed_probes = 0
+        except ToolMissingError:
+            self._chips = []
+        except NpuqError as error:
+            self._failed_probes += 1
+            log.warning("npu_smi_failed", reason=str(error), in_a_row=self._failed_probes)
+            if self._failed_probes >= PROBES_BEFORE_LOST:
+                self._chips = []
+        slots = discovery.slots(self._settings)
+        facts = discovery.host_facts(self._settings, info)
+        found = [*self._chips, *slots]
+        self._database.transact(lambda connection: devices.register(connection, self._host, facts, found))
+        self._keep_workers(self._chips, slots)
+
+    def _keep_workers(self, chips: Sequence[NewDevice], slots: Sequence[NewDevice]) -> None:
+        feeders = self._settings.feeders or max(1, (os.cpu_count() or 1) // max(1, len(chips)))
+        wanted = [WorkerSpec(name=chip.device_id, devices=(chip.device_id,), feeders=feeders) for chip in chips]
+        wanted.append(WorkerSpec(name="host", devices=tuple(slot.device_id for slot in slots), feeders=0))
+        for spec in wanted:
+            if spec.name not in self._workers:
+                log.info("worker_wanted", worker=spec.name)
+                self._workers[spec.name] = WorkerProcess(spec, self._host)
+
+    def _restart(self, device_id: str) -> None:
+        for worker in self._workers.values():
+            if device_id in worker.spec.devices:
+                log.warning("worker_restarted", worker=worker.spec.name, reason="it does not answer its doorbell")
+                worker.kill()
+
+
+def run(settings: Settings) -> int:
+    """Keep this host's workers alive until SIGTERM or SIGINT; returns the exit code."""
+    database = open_database(settings.database)
+    schema.require(database)
+    emulated = discovery.is_emulated(os.environ)
+    npu_smi = NpuSmi(
+        lock_path=lock_folder(settings.home, emulated=emulated) / "npu-smi.lock",
+        timeout_seconds=settings.timing.tool_timeout_seconds,
+        cache_seconds=0.0,
+    )
+    stopping = threading.Event()
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, ask)
+    signal.signal(signal.SIGINT, ask)
+    launcher = Launcher(settings, database, npu_smi)
+    log.info("launcher_started", host=discovery.host_id(settings), emulated=emulated)
+    while not stopping.is_set():
+        try:
+            launcher.run_once()
+        except NpuqError as error:
+            log.warning("launcher_turn_failed", reason=str(error))
+        stopping.wait(min(1.0, settings.timing.beat_seconds))
+    launcher.stop()
+    database.dispose()
+    log.info("launcher_stopped")
+    return 0
+
+
+def main(argv: Sequence[str]) -> int:  # noqa: ARG001 - all our programs share this shape
+    """Run as a program of its own, with settings from the environment."""
+    logs.configure()
+    return run(load_settings())

@@ -1,0 +1,104 @@
+"""The private folder of one attempt, and what lies in it before the step begins."""
+
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from db import artifacts, datasets
+from db.artifacts import ArtifactStore
+from db.engine import Database
+from db.records import Assignment, DeviceRecord
+from npuq.errors import DatasetError
+from npuq.states import DeviceKind
+from tasks.steps import DatasetRef, DeviceRef, StepRequest
+
+_SUFFIX: Final = {"weights": ".pth", "onnx": ".onnx", "om": ".om", "predictions": ".npz"}
+
+
+class Workspace:
+    """A folder that exists for one attempt: `inputs/` beside `step/`, where the step runs."""
+
+    def __init__(self, root: Path, assignment: Assignment) -> None:
+        self._path = root / f"{assignment.job_id}.{assignment.attempt}"
+        self._assignment = assignment
+
+    def __enter__(self) -> Self:
+        shutil.rmtree(self._path, ignore_errors=True)
+        self.step.mkdir(parents=True)
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self._path, ignore_errors=True)
+
+    @property
+    def step(self) -> Path:
+        """Return the step's current directory, empty at first."""
+        return self._path / "step"
+
+    @property
+    def log(self) -> Path:
+        """Return the file of the attempt's log."""
+        return self._path / "log.txt"
+
+    def request(self, database: Database, store: ArtifactStore) -> StepRequest:
+        """Bring the inputs here and return what the step is asked.
+
+        Raises:
+            ArtifactError: an input is missing from the store or damaged.
+            DatasetError: the dataset was changed since the run was planned.
+            DatabaseError: the database cannot be reached.
+        """
+        given = self._assignment
+        files = {
+            role: tuple(
+                artifacts.materialise(store, digest, self._path / "inputs" / f"{role}{number}{_SUFFIX.get(role, '')}")
+                for number, digest in enumerate(digests)
+            )
+            for role, digests in given.inputs.items()
+        }
+        return StepRequest(
+            job_id=given.job_id,
+            attempt=given.attempt,
+            kind=given.kind,
+            recipe=given.recipe,
+            params=given.params,
+            inputs=files,
+            input_digests=given.inputs,
+            workdir=self.step,
+            dataset=self._dataset(database),
+            device=device_ref(given.device),
+        )
+
+    def _dataset(self, database: Database) -> DatasetRef | None:
+        name = self._assignment.params.get("dataset")
+        if name is None:
+            return None
+        with database.read() as connection:
+            found = datasets.get(connection, name)
+        planned = self._assignment.params["dataset_digest"]
+        if found is None or found.digest != planned:
+            raise DatasetError(
+                f"dataset {name!r} was changed or removed since this run was planned; submit the run again"
+            )
+        return DatasetRef(
+            name=found.name, format=found.format, root=Path(found.root), digest=found.digest, samples=found.samples
+        )
+
+
+def device_ref(device: DeviceRecord) -> DeviceRef | None:
+    """Return a chip as a step sees it, None for a host slot."""
+    if device.kind is not DeviceKind.NPU:
+        return None
+    if device.npu_id is None or device.chip_id is None or device.logic_id is None or device.soc_version is None:
+        raise ValueError(f"{device.device_id} is registered without its ids")
+    return DeviceRef(
+        device_id=device.device_id,
+        npu_id=device.npu_id,
+        chip_id=device.chip_id,
+        logic_id=device.logic_id,
+        soc_version=device.soc_version,
+        emulated=device.emulated,
+    )
