@@ -1,0 +1,159 @@
+"""Feeder processes, for real: order, back-pressure, damage, death."""
+
+import gc
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from npuq.errors import ChildLostError, DatasetError
+from tasks.protocols import ClassScores, FedBatch, FeedOrder, Prediction
+from tasks.steps import DatasetRef
+from worker.feeder_process import FeederSettings
+from worker.feeders import ProcessFeederPool
+
+FAKES = Path(__file__).parent / "child_fakes"
+SAMPLES = 150
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> DatasetRef:
+    """A dataset of text files that look like images by name."""
+    root = tmp_path / "dataset"
+    (root / "val").mkdir(parents=True)
+    for number in range(SAMPLES):
+        (root / "val" / f"image_{number:04d}.JPEG").write_text(str(number))
+    (root / "val_label.txt").write_text("".join(f"image_{number:04d}.JPEG 0\n" for number in range(SAMPLES)))
+    return DatasetRef(name="numbers", format="imagenet", root=root, digest="d" * 64, samples=SAMPLES)
+
+
+@pytest.fixture
+def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProcessFeederPool]:
+    monkeypatch.syspath_prepend(FAKES)
+    monkeypatch.setenv("PYTHONPATH", str(FAKES))
+    pool = ProcessFeederPool(FeederSettings(count=2, sample_cache=tmp_path / "samples", sample_cache_bytes=2**24))
+    yield pool
+    pool.close()
+
+
+def order(
+    dataset: DatasetRef, *, batch_size: int, start: int = 0, stop: int = SAMPLES, name: str = "main"
+) -> FeedOrder:
+    """Return an order for a part of the dataset."""
+    return FeedOrder(
+        recipe="fake_pixels", pass_name=name, dataset=dataset, start=start, stop=stop, batch_size=batch_size
+    )
+
+
+def through(pool: ProcessFeederPool, what: FeedOrder) -> tuple[list[FedBatch], dict[str, Prediction]]:
+    """Send an order through a chip that doubles its input."""
+    batches = []
+    for batch in pool.batches(what):
+        pool.postprocess(batch, [batch.array[:, 0, 0, :2] * 2])
+        batches.append(batch)
+    return batches, dict(pool.predictions())
+
+
+def scores(predictions: dict[str, Prediction]) -> list[list[float]]:
+    """Return the class scores, in order."""
+    return [prediction.scores.tolist() for prediction in predictions.values() if isinstance(prediction, ClassScores)]
+
+
+def reads(dataset: DatasetRef) -> Sequence[str]:
+    """Return which images were preprocessed, once per time."""
+    log = dataset.root / "read.log"
+    return log.read_text().splitlines() if log.exists() else []
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64, 200])
+def test_every_sample_goes_through_once_and_in_order(
+    pool: ProcessFeederPool, dataset: DatasetRef, batch_size: int
+) -> None:
+    """Batches come in order, with their own metas, and predictions in the dataset's order."""
+    batches, predictions = through(pool, order(dataset, batch_size=batch_size))
+    assert [batch.index for batch in batches] == list(range(-(-SAMPLES // batch_size)))
+    assert list(predictions) == [f"image_{number:04d}" for number in range(SAMPLES)]
+    assert scores(predictions) == [[2.0 * number, float(number)] for number in range(SAMPLES)]
+
+
+def test_the_last_batch_is_padded_with_its_first_sample(pool: ProcessFeederPool, dataset: DatasetRef) -> None:
+    """Rows that do not count are a real sample, so that they cannot upset a chip."""
+    for batch in pool.batches(order(dataset, batch_size=8, start=100, stop=110)):
+        values = batch.array[:, 0, 0, 0].tolist()
+        pool.postprocess(batch, [batch.array[:, 0, 0, :2]])
+    assert batch.image_ids == ("image_0108", "image_0109")
+    assert values == [108, 109] + [108] * 6
+    assert len(dict(pool.predictions())) == 10
+
+
+def test_preprocessed_samples_are_shared_by_batch_sizes_and_shards(
+    pool: ProcessFeederPool, dataset: DatasetRef
+) -> None:
+    """The second time nothing is preprocessed, however the order is cut."""
+    through(pool, order(dataset, batch_size=4, stop=75))
+    through(pool, order(dataset, batch_size=5, start=75))
+    assert sorted(reads(dataset)) == [f"image_{number:04d}" for number in range(SAMPLES)]
+    _, predictions = through(pool, order(dataset, batch_size=16))
+    assert len(reads(dataset)) == SAMPLES
+    assert scores(predictions) == [[2.0 * number, float(number)] for number in range(SAMPLES)]
+
+
+def test_a_damaged_image_is_named_and_the_pool_stays_usable(pool: ProcessFeederPool, dataset: DatasetRef) -> None:
+    """One bad file ends its order, not the next one."""
+    bad = dataset.root / "val" / "image_0077.JPEG"
+    bad.write_text("damaged")
+    with pytest.raises(DatasetError, match=r"image_0077\.JPEG is damaged"):
+        through(pool, order(dataset, batch_size=4))
+    assert pool.fit
+    bad.write_text("77")
+    _, predictions = through(pool, order(dataset, batch_size=4))
+    assert len(predictions) == SAMPLES
+
+
+def test_a_killed_feeder_is_noticed(pool: ProcessFeederPool, dataset: DatasetRef) -> None:
+    """The wait for a batch ends with the feeder, and the pool is not used again."""
+    batches = pool.batches(order(dataset, batch_size=4, name="stuck"))
+    os.kill(pool.pids[0], signal.SIGKILL)
+    with pytest.raises(ChildLostError, match=str(pool.pids[0])):
+        next(batches)
+    assert not pool.fit
+
+
+def test_a_consumer_that_keeps_everything_is_told(
+    pool: ProcessFeederPool, dataset: DatasetRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory is bounded: without `postprocess` the order cannot go on, and says so instead of hanging."""
+    monkeypatch.setattr("worker.feeders.UNITS_PER_FEEDER", 1)
+    with pytest.raises(RuntimeError, match="handed to postprocess"):
+        list(pool.batches(order(dataset, batch_size=1)))
+    with pytest.raises(RuntimeError, match="before every batch"):
+        next(pool.predictions())
+
+
+def test_the_memory_of_an_order_goes_with_it(pool: ProcessFeederPool, dataset: DatasetRef) -> None:
+    """Neither side holds shared memory of an order that is over, and none of it ever has a name."""
+    through(pool, order(dataset, batch_size=16))
+    gc.collect()
+    through(pool, order(dataset, batch_size=1, stop=1))  # its predictions come after the feeders forgot the first
+    gc.collect()
+    for pid in (os.getpid(), *pool.pids):
+        maps = Path(f"/proc/{pid}/maps").read_text()
+        assert maps.count("memfd:npuq-batches") <= 2, pid
+
+
+def test_feeders_end_with_the_pool(pool: ProcessFeederPool) -> None:
+    """Closing leaves no process."""
+    pids = pool.pids
+    pool.close()
+    assert [pid for pid in pids if psutil.pid_exists(pid)] == []
+
+
+def test_an_outputs_dtype_crosses_unchanged(pool: ProcessFeederPool, dataset: DatasetRef) -> None:
+    """A chip may answer in float16; nothing converts on the way."""
+    for batch in pool.batches(order(dataset, batch_size=2, stop=2)):
+        pool.postprocess(batch, [np.array([[1.5, 0], [2.5, 0]], np.float16)])
+    assert scores(dict(pool.predictions())) == [[1.5, 0.0], [2.5, 1.0]]
