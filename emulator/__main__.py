@@ -97,8 +97,11 @@ def _install(options: argparse.Namespace) -> None:
             base_ms=options.service_ms, per_sample_ms=options.per_sample_ms, jitter=options.jitter, seed=options.seed
         ),
     )
+    kept = Home(options.home).fleet_path.exists() and not options.force
     home = install(options.home, plan, force=options.force)
     root = home.root
+    if kept:
+        sys.stderr.write("kept the fleet that is there; --force replaces it\n")
     sys.stdout.write(
         describe(home.fleet())
         + f"\nexport PATH={root}/bin:$PATH\nexport PYTHONPATH={root}/python${{PYTHONPATH:+:$PYTHONPATH}}\n"

@@ -27,6 +27,7 @@ class LogLevel(IntEnum):
 
 INVALID_PARAMETER: Final = "[1004][Invalid parameter] "
 LOAD_FAILED: Final = "[1][ACL: invalid parameter] "
+NO_CONTEXT: Final = "[107002][Error code unknown] "
 GENERAL_FAILURE: Final = "[-1][ACL: general failure] "
 MEMORY_TEXT: Final = """\
 EL0004: [PID: {pid}] Failed to allocate memory.
@@ -44,7 +45,7 @@ EL003: The argument is invalid.
         Failed to open device,retCode=0x7020014,deviceId={device}.[FUNC:Init][FILE:device.cc][LINE:211]
         open device {device} failed,runtime result = {code}.[FUNC:ReportCallError][FILE:log_inner.cpp][LINE:162]"""
 _INVALID_DEVICE_TEXT: Final = """\
-EE1001: The argument is invalid.Reason: set device {device} error, input data range[0-{count})
+EE1001: The argument is invalid.Reason: set device {device} error, input data rang[0-{count})
         TraceBack (most recent call last):
         open device {device} failed, runtime result = {code}.[FUNC:ReportCallError][FILE:log_inner.cpp][LINE:162]"""
 _HEARTBEAT_TEXT: Final = """\
@@ -54,7 +55,7 @@ EE9999: Inner Error!
 
 _OPEN_FAILED_CODE: Final = 507033
 _INVALID_DEVICE_CODE: Final = 107001
-_NOT_ACCESSIBLE_CODE: Final = 507899
+_DISCONNECTED_CODE: Final = 507901
 
 _initialised: set[str] = set()
 
@@ -125,7 +126,7 @@ def open_device(home: Home, device: int, threshold: int) -> Chip:
     if chip is None:
         _refuse_device(device, _INVALID_DEVICE_CODE, _INVALID_DEVICE_TEXT, len(visible))
     if fleet.fault(chip.logic_id, FaultKind.LOST):
-        _refuse_device(device, _NOT_ACCESSIBLE_CODE, _OPEN_FAILED_TEXT)
+        _refuse_device(device, _DISCONNECTED_CODE, _OPEN_FAILED_TEXT)
     if strike(home, chip.logic_id, FaultKind.OPEN_FAILED):
         _refuse_device(device, _OPEN_FAILED_CODE, _OPEN_FAILED_TEXT)
     if f"device {device}" not in _initialised:

@@ -21,6 +21,7 @@ from emulator.acl_device import (
     INVALID_PARAMETER,
     LOAD_FAILED,
     MEMORY_TEXT,
+    NO_CONTEXT,
     LogLevel,
     current_home,
     log,
@@ -94,6 +95,7 @@ class InferenceSession:
         self._options = options
         self._device = device_id
         self._claim: Claim | None = None
+        self._process = os.getpid()
         self._home = current_home()
         self._chip = open_device(self._home, device_id, options.log_level)
         self._om = _load(self._home, self._chip, model_path)
@@ -203,6 +205,9 @@ class InferenceSession:
 
     def _input_bytes(self, feeds: Sequence[Tensor | BaseTensor] | Mapping[str, Tensor]) -> list[bytes]:
         """Return the bytes of every input; only their number is checked, neither dtype nor shape."""
+        if self._process != os.getpid():
+            # ACL does not survive a fork: the child has no context.
+            raise RuntimeError(NO_CONTEXT)
         if self._claim is None:
             self._refuse("no model had been loaded")
         inputs = []
@@ -232,8 +237,8 @@ class InferenceSession:
         raise RuntimeError(GENERAL_FAILURE)
 
     def free_resource(self) -> None:
-        """Unload the model; again is harmless."""
-        if self._claim is None:
+        """Unload the model; again is harmless, and a forked child does not unload its parent's."""
+        if self._claim is None or self._process != os.getpid():
             return
         self._claim.release()
         self._claim = None

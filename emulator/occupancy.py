@@ -85,7 +85,8 @@ def _write_record(home: Home, logic_id: int, memory_mb: int) -> Claim:
         name=Path("/proc/self/comm").read_text("utf-8").strip(),
         memory_mb=memory_mb,
     )
-    path = home.processes_path / f"{logic_id}-{pid}-{next(_SERIAL)}.json"
+    # With the start time in its name, a record of a dead process is never taken for one of a reused pid.
+    path = home.processes_path / f"{logic_id}-{pid}-{occupant.start_ticks}-{next(_SERIAL)}.json"
     home.processes_path.mkdir(exist_ok=True)
     temporary = path.with_suffix(".new")
     temporary.write_text(json.dumps(asdict(occupant)), "utf-8")

@@ -159,7 +159,7 @@ def test_wrong_device_number(compiled: Compiled, capfd: pytest.CaptureFixture[st
     """107001 with the runtime's text."""
     model = compiled()
     assert _error(lambda: _open(model, device=2)) == "[107001][Error code unknown] "
-    assert "input data range[0-2)" in capfd.readouterr().out
+    assert "input data rang[0-2)" in capfd.readouterr().out
 
 
 def test_visible_devices_are_numbered_anew(home: Home, compiled: Compiled, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,6 +190,18 @@ def test_a_dropped_session_frees_its_memory(home: Home, compiled: Compiled) -> N
     assert occupants(home) == []
 
 
+def test_a_session_does_not_survive_a_fork(home: Home, compiled: Compiled, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a child process there is no context, and the parent's model stays loaded."""
+    session = _open(compiled())
+    tensor = _on_device(IMAGE)
+    with monkeypatch.context() as forked:
+        forked.setattr("emulator.acl_session.os.getpid", lambda: -1)
+        assert _error(lambda: session.run(["features"], [tensor])) == "[107002][Error code unknown] "
+        session.free_resource()
+    assert len(occupants(home)) == 1
+    session.run(["features"], [tensor])
+
+
 def test_a_full_chip_refuses_the_model(home: Home, compiled: Compiled, capfd: pytest.CaptureFixture[str]) -> None:
     """Two models where one fits: EL0004, and the other chip still takes it."""
     model = compiled()
@@ -209,7 +221,7 @@ def test_a_full_chip_refuses_the_model(home: Home, compiled: Compiled, capfd: py
     [
         (FaultKind.OPEN_FAILED, "[507033][Error code unknown] ", "SetDevice failed.ret=507033"),
         (FaultKind.OOM, LOAD_FAILED, "EL0004"),
-        (FaultKind.LOST, "[507899][Error code unknown] ", "[ERROR] acl open device 0 failed"),
+        (FaultKind.LOST, "[507901][Error code unknown] ", "[ERROR] acl open device 0 failed"),
     ],
 )
 def test_faults_at_load(
