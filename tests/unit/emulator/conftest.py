@@ -1,5 +1,6 @@
 """An installed emulator home, and small models for it."""
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from emulator.install import FleetPlan, install
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     """Two 310P3 cards; this process is in a folder of its own and knows the home."""
+    gc.collect()  # sessions that a traceback of an earlier test kept alive unload now, not in this test's output
     installed = install(tmp_path / "npus", FleetPlan(cards=2))
     work = tmp_path / "work"
     work.mkdir()
