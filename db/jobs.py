@@ -110,7 +110,7 @@ def insert_graph(connection: Connection, run_id: str, jobs: Sequence[NewJob]) ->
     if not jobs:
         return
     connection.execute(
-        insert(Job),
+        insert(Job).values(created_at=db_now()),
         [
             {
                 "id": job.job_id,
@@ -131,7 +131,6 @@ def insert_graph(connection: Connection, run_id: str, jobs: Sequence[NewJob]) ->
                 "refused_hosts": [],
                 "outputs": {},
                 "facts": {},
-                "created_at": db_now(),
             }
             for ordinal, job in enumerate(jobs)
         ],

@@ -47,5 +47,5 @@ def configure(*, json: bool | None = None, level: int = logging.INFO) -> None:
 
 
 def get_logger(name: str) -> FilteringBoundLogger:
-    """Return the logger of one module; `name` is bound as `logger`."""
-    return cast("FilteringBoundLogger", structlog.get_logger(logger=name))
+    """Return the logger of one module; `name` is bound as `module`."""
+    return cast("FilteringBoundLogger", structlog.get_logger(module=name))

@@ -97,6 +97,7 @@ def serve(settings: Settings) -> int:
     try:
         app.worker_main(
             [
+                "--quiet",
                 "worker",
                 "-Q",
                 SUBMIT_QUEUE,

@@ -35,6 +35,7 @@ def build_app(settings: Settings, queue: str, handle: Callable[[Any], None], dra
 def worker_arguments(queue: str, name: str, concurrency: int) -> list[str]:
     """Return the arguments of `app.worker_main`: threads, because the work itself is done in child processes."""
     return [
+        "--quiet",
         "worker",
         "-Q",
         queue,
