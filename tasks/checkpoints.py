@@ -5,6 +5,7 @@ plain containers and refuses everything else.
 """
 
 import pickle
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -85,7 +86,9 @@ def _read_weights_only(path: Path) -> Any:  # noqa: ANN401 - whatever the file h
     import torch
 
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about the age of the format; the outcome says enough
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path.name} holds more than tensors and plain values, or is no checkpoint at all. It was not loaded, "

@@ -42,9 +42,9 @@ TEXTURES: Final = (
 MAX_CLASSES: Final = len(HUES) * len(TEXTURES)
 
 _SHORT_SIDE: Final = (180, 330)  # pixels, below and above what networks resize to
-_MAX_ASPECT: Final = 1.6
+_MAX_ASPECT: Final = 2.0
 _HUE_JITTER: Final = 0.025
-_NOISE: Final = 20.0  # grey levels
+_NOISE: Final = 18.0  # grey levels
 _JPEG_QUALITY: Final = 88
 
 

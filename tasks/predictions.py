@@ -76,7 +76,7 @@ def read_predictions(path: Path) -> ShardPredictions:
         ArtifactError: the file is damaged, or not a predictions file of this version.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         if int(arrays["schema"]) != FILE_SCHEMA:
             raise ArtifactError(

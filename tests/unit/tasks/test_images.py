@@ -1,0 +1,97 @@
+"""Pictures of all modes are read; damaged ones are named."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from npuq.errors import Blame, DatasetError
+from tasks import images, registry
+
+
+def noise(size: tuple[int, int]) -> Image.Image:
+    generator = np.random.default_rng(0)
+    return Image.fromarray(generator.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"), [("L", "JPEG"), ("CMYK", "JPEG"), ("RGBA", "png"), ("P", "png"), ("LA", "png"), ("1", "png")]
+)
+def test_odd_modes_are_read_as_rgb(tmp_path: Path, mode: str, suffix: str) -> None:
+    """Grey, CMYK, alpha and palette pictures become what Pillow's own conversion makes of them."""
+    path = tmp_path / f"odd.{suffix}"
+    noise((61, 97)).convert(mode).save(path)
+    sample = registry.get("mobilenet_v1").preprocess(path)
+    assert (sample.array.shape, str(sample.array.dtype)) == ((3, 224, 224), "float32")
+    with Image.open(path) as original:
+        assert np.array_equal(np.asarray(images.read_rgb(path)), np.asarray(original.convert("RGB")))
+
+
+def test_palette_with_transparency_is_read_without_a_warning(tmp_path: Path) -> None:
+    """Pillow warns about transparency that is not used; the log stays quiet."""
+    path = tmp_path / "palette.png"
+    noise((20, 20)).convert("P").save(path, transparency=bytes(range(256)))
+    assert images.read_rgb(path).mode == "RGB"
+
+
+@pytest.mark.parametrize("kept", [0, 3, 200, 4000])
+def test_truncated_file_is_named(tmp_path: Path, kept: int) -> None:
+    """A half-copied picture is the input's fault, and the message says which one it is."""
+    path = tmp_path / "ILSVRC2012_val_00000007.JPEG"
+    noise((120, 90)).save(path, "JPEG")
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(DatasetError, match=r"ILSVRC2012_val_00000007\.JPEG is damaged") as caught:
+        images.read_rgb(path)
+    assert (caught.value.info.blame, caught.value.info.retry) == (Blame.INPUT, False)
+
+
+def test_truncated_png_is_named(tmp_path: Path) -> None:
+    """The PNG decoder complains in its own way; the answer is the same."""
+    path = tmp_path / "half.png"
+    noise((120, 90)).save(path)
+    path.write_bytes(path.read_bytes()[:9000])
+    with pytest.raises(DatasetError, match=r"half\.png is damaged"):
+        images.read_rgb(path)
+
+
+def test_absent_file_is_named(tmp_path: Path) -> None:
+    """A picture that vanished after the listing is told as that."""
+    with pytest.raises(DatasetError, match=r"gone\.JPEG is gone"):
+        images.read_rgb(tmp_path / "gone.JPEG")
+
+
+def test_unreadable_file_blames_the_host(tmp_path: Path) -> None:
+    """What the disk refuses may work on another host, or later."""
+    with pytest.raises(DatasetError, match="cannot be read") as caught:
+        images.read_rgb(tmp_path)
+    assert (caught.value.info.blame, caught.value.info.retry) == (Blame.HOST, True)
+
+
+@pytest.mark.parametrize(
+    ("size", "resized"),
+    [
+        ((400, 300), (341, 256)),
+        ((241, 360), (256, 382)),
+        ((256, 999), (256, 999)),
+        ((5, 11), (256, 563)),
+        ((300, 300), (256, 256)),
+    ],
+)
+def test_short_side_is_resized_and_the_long_one_cut(size: tuple[int, int], resized: tuple[int, int]) -> None:
+    """The long side keeps whole pixels only; a short side that fits already is left alone."""
+    assert images.resize_short_side(noise(size), 256).size == resized
+
+
+def test_odd_margin_is_rounded_to_even() -> None:
+    """341 - 224 leaves 58.5, which is cut at 58; 227 - 224 leaves 1.5, which is cut at 2."""
+    picture = noise((341, 227))
+    assert np.array_equal(np.asarray(images.centre_crop(picture, 224)), np.asarray(picture)[2:226, 58:282])
+
+
+def test_normalised_values_are_channels_first_in_rgb_order() -> None:
+    """Full red is (1 - mean) / deviation in channel 0."""
+    picture = Image.new("RGB", (2, 2), (255, 0, 0))
+    array = images.normalise(picture, mean=(0.5, 0.25, 0.0), std=(0.5, 0.5, 1.0))
+    assert (str(array.dtype), array.flags["C_CONTIGUOUS"]) == ("float32", True)
+    assert array[:, 0, 0].tolist() == [1.0, -0.5, 0.0]
