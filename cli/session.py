@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import typer
 
@@ -48,7 +49,7 @@ class Session:
         """Tell whether there is a database to connect to; a server is taken to be there."""
         prefix = "sqlite:///"
         url = self.settings.database
-        return not url.startswith(prefix) or Path(url.removeprefix(prefix)).is_file()
+        return not url.startswith(prefix) or Path(unquote(url.removeprefix(prefix))).is_file()
 
     def deliver_outbox(self) -> None:
         """Send again, quietly and once per command, what the fleet has not been seen to accept."""

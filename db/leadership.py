@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, delete, or_
+from sqlalchemy import Connection, delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from db.tables import Leader
@@ -21,6 +21,11 @@ def hold(connection: Connection, owner: str, seconds: float) -> bool:
         )
     )
     return bool(taken.rowcount == 1)
+
+
+def leader(connection: Connection) -> str | None:
+    """Return who leads now; None when nobody does."""
+    return connection.execute(select(Leader.owner).where(Leader.expires_at >= db_now())).scalar()
 
 
 def resign(connection: Connection, owner: str) -> None:

@@ -4,9 +4,13 @@ Nothing is read at import. Unknown keys in a file are an error. Secrets (the pas
 `Settings.public()`.
 """
 
+import hashlib
+import json
+import os
 import re
 from pathlib import Path
 from typing import Any, Final, Self
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
@@ -20,6 +24,7 @@ from pydantic_settings import (
 from npuq.errors import ConfigError
 
 PROJECT_FILE: Final = Path("npuq.toml")
+MAX_SOCKET_PATH: Final = 100
 LONG_ATTEMPT_SECONDS: Final = 600.0
 """An attempt that has run longer than this gets the long lease."""
 _PASSWORD = re.compile(r"(?<=://)([^/@:]*):([^/@]*)@")
@@ -102,19 +107,40 @@ class Settings(BaseSettings):
     timing: Timing = Timing()
 
     @property
+    def broker_socket(self) -> Path:
+        """Return the Unix socket of the embedded server: in `home`, or a short path made from it.
+
+        The kernel takes at most 107 characters. The short path depends on the user and `home` alone, so that every
+        program agrees on it; `npuq up` makes its folder for this user only.
+        """
+        usual = self.home / "run" / "redis.sock"
+        if len(os.fsencode(usual)) <= MAX_SOCKET_PATH:
+            return usual
+        name = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:16]
+        return Path(f"/tmp/npuq-{os.getuid()}") / f"{name}.sock"  # noqa: S108 - TMPDIR differs between shells
+
+    @property
     def broker(self) -> str:
         """Return the broker's URL."""
-        return self.broker_url or f"redis+socket://{self.home / 'run' / 'redis.sock'}"
+        return self.broker_url or f"redis+socket://{quote(str(self.broker_socket))}"
 
     @property
     def database(self) -> str:
         """Return the database's SQLAlchemy URL."""
-        return self.database_url or f"sqlite:///{self.home / 'npuq.sqlite3'}"
+        return self.database_url or f"sqlite:///{quote(str(self.home / 'npuq.sqlite3'))}"
 
     @property
     def store(self) -> str:
         """Return the artifact store's fsspec URL."""
         return self.store_url or f"file://{self.home / 'store'}"
+
+    def as_environment(self) -> dict[str, str]:
+        """Return the variables that give another npuq program exactly these settings; they may hold secrets."""
+        values = self.model_dump(mode="json", exclude_none=True)
+        return {
+            f"NPUQ_{name.upper()}": json.dumps(value) if isinstance(value, dict) else str(value)
+            for name, value in values.items()
+        }
 
     def public(self) -> dict[str, Any]:
         """Return the settings for display: passwords in URLs are masked."""
