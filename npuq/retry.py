@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from npuq.errors import Blame, ErrorInfo
+from npuq.errors import Blame, DeviceBusyError, ErrorInfo
 from npuq.states import JobState
 
 MAX_LOSSES: Final = 3
 BACKOFF_BASE_SECONDS: Final = 1.0
 BACKOFF_CAP_SECONDS: Final = 60.0
+BUSY_DELAY_SECONDS: Final = 10.0
+"""A measurement that found its chip busy looks again after this; it burns no budget."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,14 @@ def decide(error: ErrorInfo, *, failures: int, losses: int, max_attempts: int, r
         max_attempts: tries that the job may burn.
         random: source of the jitter.
     """
+    if error.code == DeviceBusyError.code:
+        return Decision(
+            state=JobState.QUEUED,
+            delay_seconds=BUSY_DELAY_SECONDS,
+            failures=failures,
+            losses=losses,
+            avoid_device=True,
+        )
     if error.blame is Blame.INPUT:
         failures += 1
         if error.retry and failures < max_attempts:

@@ -1,7 +1,10 @@
 """Jobs whose inputs are there: reused from equal work, put behind equal work that is under way, or queued."""
 
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection
 
 from db import devices, job_queries, jobs
 from db.engine import Database
@@ -11,10 +14,22 @@ from npuq.log import get_logger
 from npuq.specs import content_key
 from npuq.states import DeviceKind, JobKind
 
-BATCH: Final = 500
+BATCH: Final = 200
+"""Jobs moved in one transaction."""
 #: Parameters that say how a thing is called, not what is computed.
 _NAMES_ONLY: Final = frozenset({"dataset"})
 log = get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Move:
+    """What becomes of a ready job: reused from `twin`, waiting for a `reason`, or (neither) queued."""
+
+    job: JobRecord
+    key: str = ""
+    toolchain: str | None = None
+    twin: str | None = None
+    reason: str | None = None
 
 
 def release_ready(database: Database, settings: Settings, has_artifact: Callable[[str], bool]) -> int:
@@ -25,51 +40,63 @@ def release_ready(database: Database, settings: Settings, has_artifact: Callable
         settings: for how long a silent host still counts.
         has_artifact: whether the store still has the bytes of a digest.
     """
-    skipped = _skip(database)
     with database.read() as connection:
+        doomed = job_queries.any_doomed(connection)
         ready = job_queries.ready(connection, BATCH)
         toolchain = _toolchain(connection, settings) if ready else None
-    released = sum(_release(database, job, toolchain, has_artifact) for job in ready)
-    return skipped + released
+        moves = _decide(connection, ready, toolchain, has_artifact)
+    skipped = database.transact(jobs.skip_doomed) if doomed else 0
+    moves = [move for move in moves if move.reason != move.job.reason or move.reason is None]
+    if not moves:
+        return skipped
+    return skipped + database.transact(lambda connection: sum(_apply(connection, move) for move in moves))
 
 
-def _skip(database: Database) -> int:
-    with database.read() as connection:
-        if not job_queries.any_doomed(connection):
-            return 0
-    return database.transact(jobs.skip_doomed)
-
-
-def _toolchain(connection: Any, settings: Settings) -> str | None:  # noqa: ANN401 - a Connection
+def _toolchain(connection: Connection, settings: Settings) -> str | None:
     """Return the toolchain that conversions use now: the newest one on a working host."""
     slots = devices.find(connection, suspect_seconds=settings.timing.suspect_seconds, kind=DeviceKind.HOST)
-    found = {slot.toolchain for slot in slots if slot.toolchain}
-    return max(found, default=None)
+    return max((slot.toolchain for slot in slots if slot.toolchain), default=None)
 
 
-def _release(
-    database: Database, job: JobRecord, newest_toolchain: str | None, has_artifact: Callable[[str], bool]
-) -> bool:
-    toolchain = newest_toolchain if job.kind is JobKind.CONVERT else None
-    if job.kind is JobKind.CONVERT and toolchain is None:
-        database.transact(lambda connection: jobs.note_reason(connection, job.job_id, "no host with ATC is online"))
-        return False
-    with database.read() as connection:
+def _decide(
+    connection: Connection,
+    ready: list[JobRecord],
+    newest_toolchain: str | None,
+    has_artifact: Callable[[str], bool],
+) -> list[_Move]:
+    moves: list[_Move] = []
+    taken: dict[str, str] = {}
+    for job in ready:
+        toolchain = newest_toolchain if job.kind is JobKind.CONVERT else None
+        if job.kind is JobKind.CONVERT and toolchain is None:
+            moves.append(_Move(job=job, reason="no host with ATC is online"))
+            continue
         key = _key(job, job_queries.inputs_of(connection, job), toolchain)
         twin = None if job.fresh else job_queries.equal_succeeded(connection, key)
-        busy = None if job.fresh else job_queries.equal_active(connection, key)
-    if twin is not None and all(has_artifact(digest) for digests in twin.outputs.values() for digest in digests):
-        log.info("job_reused", job_id=job.job_id, twin=twin.job_id)
-        twin_id = twin.job_id
-        return database.transact(lambda c: jobs.reuse(c, job.job_id, content_key=key, twin_id=twin_id))
-    if busy is not None:
-        reason = f"job {busy[:8]} is doing the same work"
-        database.transact(lambda connection: jobs.note_reason(connection, job.job_id, reason))
+        if twin is not None and all(has_artifact(digest) for digests in twin.outputs.values() for digest in digests):
+            moves.append(_Move(job=job, key=key, twin=twin.job_id))
+            continue
+        busy = None if job.fresh else taken.get(key) or job_queries.equal_active(connection, key)
+        if busy is not None:
+            moves.append(_Move(job=job, reason=f"job {busy[:12]} is doing the same work"))
+            continue
+        taken[key] = job.job_id
+        moves.append(_Move(job=job, key=key, toolchain=toolchain))
+    return moves
+
+
+def _apply(connection: Connection, move: _Move) -> bool:
+    """Write a move; True when it brought the job on."""
+    if move.reason is not None:
+        jobs.note_reason(connection, move.job.job_id, move.reason)
         return False
-    return database.transact(lambda c: jobs.enqueue(c, job.job_id, content_key=key, toolchain=toolchain))
+    if move.twin is not None:
+        log.info("job_reused", job_id=move.job.job_id, twin=move.twin)
+        return jobs.reuse(connection, move.job.job_id, content_key=move.key, twin_id=move.twin)
+    return jobs.enqueue(connection, move.job.job_id, content_key=move.key, toolchain=move.toolchain)
 
 
-def _key(job: JobRecord, inputs: dict[str, tuple[str, ...]], toolchain: str | None) -> str:
+def _key(job: JobRecord, inputs: Mapping[str, tuple[str, ...]], toolchain: str | None) -> str:
     return content_key(
         job.kind,
         recipe=job.recipe,

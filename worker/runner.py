@@ -5,6 +5,7 @@ failed job (`npuq.retry` does) and nothing is written that the fence has not let
 """
 
 import secrets
+import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
@@ -59,12 +60,19 @@ class Runner:
         self._children = children
         self.owner = secrets.token_hex(16)
         self._random = Random()  # noqa: S311 - jitter
+        self._work_root = settings.home / "work"
         self._draining = threading.Event()
         self._leases: set[Lease] = set()
         self._lock = threading.Lock()
 
     def take_over(self) -> int:
-        """Hand back what a predecessor left running on our devices; only for one who holds their locks."""
+        """Hand back what a predecessor left running on our devices, and clear its folders; returns how many attempts.
+
+        Only for one who holds the devices' locks.
+        """
+        for device_id in self._device_ids:
+            shutil.rmtree(self._work_root / device_id, ignore_errors=True)
+            self._database.transact(lambda c, d=device_id: devices.note_loaded(c, d, ()))  # type: ignore[misc]
         error = ErrorInfo(
             code="worker_lost",
             blame=Blame.HOST,
@@ -137,7 +145,7 @@ class Runner:
 
     def _run(self, assignment: Assignment) -> None:
         with (
-            Workspace(self._settings.home / "work", assignment) as workspace,
+            Workspace(self._work_root / assignment.device.device_id, assignment) as workspace,
             AttemptLog(workspace.log, self._settings.log_limit_bytes) as attempt_log,
         ):
             lease = Lease(self._database, self._settings.timing, assignment, attempt_log)
