@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 _LOOKING_BLOCKS: Final = 3  # blocks with free random filters; their receptive field covers the textures
 _SMOOTH_JITTER: Final = 0.3  # of a later filter's taps, relative to the mean filter
 _LATE_SHIFT: Final = 2.5  # keeps most late ReLUs open: random closed ones would forget the picture layer by layer
-_CALIBRATION_IMAGES: Final = 48
-_FEATURE_BATCH: Final = 16
+_CALIBRATION_IMAGES: Final = 32
+_FEATURE_BATCH: Final = 4  # what fits the caches: larger batches take twice as long
 _RIDGE: Final = 100.0
 _LOGIT_SCALE: Final = 10.0
 _UNUSED_LOGIT: Final = -20.0  # of the classes without pictures

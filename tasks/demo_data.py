@@ -24,7 +24,7 @@ DATASET_FORMAT: Final = "imagenet"
 _SCHEMA: Final = 1
 _REFERENCE: Final = "reference.json"
 _WEIGHTS: Final = "mobilenet_v1_demo.pth.tar"
-_BATCH: Final = 16
+_BATCH: Final = 4  # as in `demo_checkpoint`
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ frequency, so that another resize does.
 """
 
 import colorsys
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,7 @@ TEXTURES: Final = (
 )
 MAX_CLASSES: Final = len(HUES) * len(TEXTURES)
 
-_SHORT_SIDE: Final = (180, 330)  # pixels, below and above what networks resize to
+_SHORT_SIDE: Final = (170, 310)  # pixels, below and above what networks resize to
 _MAX_ASPECT: Final = 2.0
 _HUE_JITTER: Final = 0.025
 _NOISE: Final = 18.0  # grey levels
@@ -100,7 +101,8 @@ def draw(look: int, generator: np.random.Generator) -> Image.Image:
     bright = _colour(hue, generator.uniform(0.55, 0.95), generator.uniform(0.6, 1.0))
     dark = bright * generator.uniform(0.15, 0.5)
     ground = _colour(generator.random(), generator.uniform(0, 0.25), generator.uniform(0.2, 0.8))
-    centre_x, centre_y = generator.normal((x.max() / 2, y.max() / 2), 0.08)
+    centre_x = float(x[-1, -1]) / 2 + generator.normal(0, 0.08)
+    centre_y = float(y[-1, -1]) / 2 + generator.normal(0, 0.08)
     inside = (x - centre_x) ** 2 + (y - centre_y) ** 2 < generator.uniform(0.33, 0.5) ** 2
     picture = np.where(inside[..., None], light * bright + (1 - light) * dark, ground) * 255
     grain = generator.standard_normal((height, width, 1), dtype=np.float32)
@@ -118,12 +120,12 @@ def _size(generator: np.random.Generator) -> tuple[int, int]:
 def _weave(texture: Texture, x: Array, y: Array, generator: np.random.Generator) -> Array:
     """Return the brightness of a texture, float32 (H, W) in [0, 1]."""
     angle = generator.normal(0, 0.15)
-    frequency = 2 * np.pi * texture.cycles * generator.uniform(0.95, 1.05)
-    phase_u, phase_v = generator.uniform(0, 2 * np.pi, 2)
-    across = np.sin(frequency * (x * np.cos(angle) + y * np.sin(angle)) + phase_u)
+    frequency = 2 * math.pi * texture.cycles * generator.uniform(0.95, 1.05)
+    cosine, sine = frequency * math.cos(angle), frequency * math.sin(angle)
+    across = np.sin(x * cosine + y * sine + generator.uniform(0, 2 * math.pi))
     if texture.shape == "stripes":
         return np.asarray(0.5 + 0.5 * across, dtype=np.float32)
-    along = np.sin(frequency * (y * np.cos(angle) - x * np.sin(angle)) + phase_v)
+    along = np.sin(y * cosine - x * sine + generator.uniform(0, 2 * math.pi))
     lit = across * along > 0 if texture.shape == "checks" else across + along > 0.9  # noqa: PLR2004 - round spots
     return np.asarray(lit, dtype=np.float32)
 
