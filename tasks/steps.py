@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from npuq.states import JobKind
 
 if TYPE_CHECKING:
+    from tasks.idleness import ChipState
     from tasks.protocols import FeederPool, InferenceSession
 
 
@@ -165,6 +166,9 @@ class StepContext(Protocol):
 
     def feeders(self) -> "FeederPool":
         """Return the processes that decode and postprocess beside the chip."""
+
+    def chip_state(self) -> "ChipState":
+        """Return what `npu-smi` says about this step's chip now; raises NpuqError when that cannot be known."""
 
 
 class Step(Protocol):

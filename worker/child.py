@@ -37,6 +37,7 @@ class ChildConfig:
 
     Attributes:
         env: surroundings to choose the child's environment from; only what `job_environment` allows reaches it.
+        npu_smi_lock: None: beside the sample cache.
     """
 
     name: str
@@ -47,6 +48,7 @@ class ChildConfig:
     sample_cache: Path
     sample_cache_bytes: int
     tool_timeout_seconds: float
+    npu_smi_lock: Path | None = None
     steps: Mapping[str, str] = field(default_factory=lambda: STEP_FUNCTIONS)
 
     def settings(self) -> ChildSettings:
@@ -59,6 +61,7 @@ class ChildConfig:
             sample_cache=self.sample_cache,
             sample_cache_bytes=self.sample_cache_bytes,
             tool_timeout_seconds=self.tool_timeout_seconds,
+            npu_smi_lock=self.npu_smi_lock or self.sample_cache.parent / "npu-smi.lock",
             steps=self.steps,
         )
 
@@ -212,7 +215,7 @@ class Child:
                     on_progress(Progress(done=message["done"], total=message["total"], unit=message["unit"]))
                 case MessageType.TAIL:
                     live.output.wait_for_marker(message["marker"], _OUTPUT_WAIT_SECONDS)
-                    live.channel.send({"type": MessageType.TAIL, "text": live.output.tail()})
+                    live.channel.send({"type": MessageType.TAIL, "text": live.output.take_recent()})
                 case MessageType.ANSWER:
                     return message
                 case unknown:

@@ -14,9 +14,10 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from signal import Signals
+from signal import SIGKILL, SIGTERM
 from typing import Any, Protocol, cast
 
+from npuq.errors import ErrorInfo
 from tasks.steps import Step, StepContext, StepOutcome, StepRequest
 from worker.child_protocol import ChildSettings, MessageType
 from worker.host_process import HostProcess, ReportProgress
@@ -31,8 +32,6 @@ TAIL_WAIT_SECONDS = 5.0
 class StepHost(Protocol):
     """What stands around the steps: a chip with its models and feeders, or nothing."""
 
-    death_signal: Signals
-
     @property
     def loaded(self) -> tuple[str, ...]:
         """Return the digests of models kept loaded."""
@@ -41,8 +40,11 @@ class StepHost(Protocol):
     def fit(self) -> bool:
         """Return whether it can take another attempt."""
 
-    def context(self, request: StepRequest, report: ReportProgress, tail: Callable[[], str]) -> StepContext:
+    def context(self, request: StepRequest, report: ReportProgress, read_output: Callable[[], str]) -> StepContext:
         """Return what the step of one attempt may use."""
+
+    def note_failure(self, error: ErrorInfo) -> None:
+        """Hear of an attempt that failed."""
 
     def close(self) -> None:
         """Let go of everything."""
@@ -77,7 +79,9 @@ class ChildProgram:
         except ChannelClosedError:
             raise
         except Exception as error:  # noqa: BLE001 - the seam: whatever a step raises becomes a value
-            result = {"error": error_info(error).as_dict()}
+            info = error_info(error)
+            self._host.note_failure(info)
+            result = {"error": info.as_dict()}
         return {
             "type": MessageType.ANSWER,
             "loaded": list(self._host.loaded),
@@ -117,9 +121,11 @@ def _print_marker(marker: str) -> None:
 
 
 def _step_host(settings: ChildSettings) -> StepHost:
-    if settings.device is not None:
-        raise SystemExit(f"{settings.name}: this build runs host steps only")
-    return HostProcess()
+    if settings.device is None:
+        return HostProcess()
+    from worker.device_process import DeviceProcess  # brings numpy, without which host steps start sooner
+
+    return DeviceProcess(settings, settings.device)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -133,9 +139,11 @@ def main(argv: Sequence[str]) -> int:
     faulthandler.enable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a text file here
-    os.set_inheritable(options.control_fd, False)
+    for descriptor in filter(None, (options.control_fd, settings.lock_fd)):
+        os.set_inheritable(descriptor, False)
+    # A tool below a host step cannot be ended by the kernel together with it; the handler of TERM sees to that.
+    die_with_parent(options.parent_pid, SIGTERM if settings.device is None else SIGKILL)
     host = _step_host(settings)
-    die_with_parent(options.parent_pid, host.death_signal)
     channel = JsonLines(socket.socket(fileno=options.control_fd))
     try:
         ChildProgram(channel, host, settings).serve()

@@ -65,6 +65,7 @@ class ChildOutput:
         self._sink: LogSink | None = None
         self._early: deque[str] = deque(maxlen=TAIL_LINES)
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._recent: deque[str] = deque(maxlen=TAIL_LINES)
         self._markers: set[str] = set()
         self._closed = False
         threading.Thread(target=self._read, name=f"{name}-output", daemon=True).start()
@@ -74,6 +75,7 @@ class ChildOutput:
         with self._changed:
             self._sink = sink
             self._tail.clear()
+            self._recent.clear()
             self._markers.clear()
             for line in self._early:
                 self._take(line)
@@ -102,6 +104,13 @@ class ChildOutput:
         with self._changed:
             return "\n".join(self._tail)
 
+    def take_recent(self) -> str:
+        """Return the last lines since the last call, or since `attach`."""
+        with self._changed:
+            text = "\n".join(self._recent)
+            self._recent.clear()
+            return text
+
     def _read(self) -> None:
         splitter = LineSplitter()
         while data := os.read(self._pipe, _READ_BYTES):
@@ -128,4 +137,5 @@ class ChildOutput:
             self._early.append(line)
             return
         self._tail.append(line)
+        self._recent.append(line)
         self._sink.write(f"{line}\n")

@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | worker | `run`: request, marker | run one attempt; print `marker` on stdout when all its output is out |
 | child | `progress`: done, total, unit | how far the attempt is |
-| child | `tail`: marker | what were the last lines printed before `marker`? |
+| child | `tail`: marker | what was printed since the last question, up to `marker`? |
 | worker | `tail`: text | these |
 | child | `answer`: outcome or error, loaded, ending | the attempt is over; `ending`: this child takes no other |
 
@@ -55,6 +55,7 @@ class ChildSettings:
         sample_cache: folder of the preprocessed samples of this host.
         sample_cache_bytes: its bound; 0 switches it off.
         tool_timeout_seconds: limit of one call of `npu-smi`.
+        npu_smi_lock: file that all callers of `npu-smi` on this host lock.
         steps: kind -> `module:function`.
     """
 
@@ -65,11 +66,13 @@ class ChildSettings:
     sample_cache: Path
     sample_cache_bytes: int
     tool_timeout_seconds: float
+    npu_smi_lock: Path
     steps: Mapping[str, str]
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return asdict(self) | {"sample_cache": str(self.sample_cache), "steps": dict(self.steps)}
+        paths = {"sample_cache": str(self.sample_cache), "npu_smi_lock": str(self.npu_smi_lock)}
+        return asdict(self) | paths | {"steps": dict(self.steps)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -80,5 +83,6 @@ class ChildSettings:
                 **data,
                 "device": None if device is None else DeviceRef(**device),
                 "sample_cache": Path(data["sample_cache"]),
+                "npu_smi_lock": Path(data["npu_smi_lock"]),
             }
         )

@@ -13,7 +13,7 @@ from worker.feeder_wire import Frame, receive_frame, send_frame
 from worker.interpreter import program_command
 
 _FRAME_SECONDS: Final = 20.0
-_LEAVE_SECONDS: Final = 5.0
+_LEAVE_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -95,19 +95,14 @@ class ProcessFeederPool:
         return tuple(feeder.pid for feeder in self._feeders)
 
     def batches(self, order: FeedOrder) -> Iterator[FedBatch]:
-        """Yield every batch of an order, in order.
+        """Yield every batch of an order, in order; the feeders begin at once, before the first is asked for.
 
         Raises:
             DatasetError: a file cannot be read; the message names it. The pool stays usable.
             ChildLostError: a feeder is gone or silent.
             RuntimeError: the next batch needs memory of batches that were never handed to `postprocess`.
         """
-        under_way = self._begin(order)
-        for index in range(under_way.ledger.batches):
-            while not under_way.ledger.is_ready(index):
-                self._pump(under_way, wait=True)
-            self._pump(under_way, wait=False)
-            yield under_way.batch(index)
+        return self._ready(self._begin(order))
 
     def postprocess(self, batch: FedBatch, outputs: Sequence[Array]) -> None:
         """Hand over the chip's outputs of a batch; its buffers may be reused afterwards. Raises as `batches`."""
@@ -160,6 +155,13 @@ class ProcessFeederPool:
         self._tell_all(Frame(message=message, descriptor=under_way.ring_memory))
         self._pump(under_way, wait=False)
         return under_way
+
+    def _ready(self, under_way: _Order) -> Iterator[FedBatch]:
+        for index in range(under_way.ledger.batches):
+            while not under_way.ledger.is_ready(index):
+                self._pump(under_way, wait=True)
+            self._pump(under_way, wait=False)
+            yield under_way.batch(index)
 
     def _current(self) -> _Order:
         if self._order is None:

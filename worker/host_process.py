@@ -6,10 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from tasks.protocols import FeederPool, InferenceSession
+from npuq.errors import ErrorInfo
 from tasks.steps import StepRequest
+
+if TYPE_CHECKING:
+    from tasks.idleness import ChipState
+    from tasks.protocols import FeederPool, InferenceSession
 
 ReportProgress = Callable[[int, int, str], None]
 
@@ -25,20 +29,21 @@ class HostContext:
         """Pass on how far the step is."""
         self.report(done, total, unit)
 
-    def session(self, model: Path) -> InferenceSession:
+    def session(self, model: Path) -> "InferenceSession":
         """Refuse: there is no chip here; raises RuntimeError."""
         raise RuntimeError(f"{self.request.kind} runs on no chip and cannot load {model.name}")
 
-    def feeders(self) -> FeederPool:
+    def feeders(self) -> "FeederPool":
         """Refuse: feeders stand beside chips; raises RuntimeError."""
         raise RuntimeError(f"{self.request.kind} runs on no chip and has no feeders")
+
+    def chip_state(self) -> "ChipState":
+        """Refuse: there is no chip here; raises RuntimeError."""
+        raise RuntimeError(f"{self.request.kind} runs on no chip")
 
 
 class HostProcess:
     """What a child does around the steps when it owns no chip."""
-
-    #: The kernel cannot end the tools of a step together with it, so it asks the handler below to do that.
-    death_signal = signal.SIGTERM
 
     def __init__(self) -> None:
         signal.signal(signal.SIGTERM, _end_own_group)
@@ -53,9 +58,12 @@ class HostProcess:
         """Return whether it can take another attempt."""
         return True
 
-    def context(self, request: StepRequest, report: ReportProgress, tail: Callable[[], str]) -> HostContext:  # noqa: ARG002 - tools of host steps are heard directly
+    def context(self, request: StepRequest, report: ReportProgress, read_output: Callable[[], str]) -> HostContext:  # noqa: ARG002 - tools of host steps are heard directly
         """Return what a step may use."""
         return HostContext(request, report)
+
+    def note_failure(self, error: ErrorInfo) -> None:
+        """Nothing outlives an attempt here."""
 
     def close(self) -> None:
         """Nothing outlives an attempt here."""
