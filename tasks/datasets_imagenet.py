@@ -110,13 +110,13 @@ def list_folder(root: Path) -> ImageNetListing:
     if not files:
         problems.append(f"no images (*.JPEG) in {folder}")
     unlabelled = [image_id for image_id in files if image_id not in labels]
-    if unlabelled and label_bytes:
+    if unlabelled and label_bytes is not None:
         problems.append(f"{len(unlabelled)} images without a label in {LABEL_FILE}: {_some(unlabelled)}")
     absent = [image_id for image_id in labels if image_id not in files]
     if absent:
         notes.append(f"{len(absent)} labels without an image: {_some(absent)}")
     return ImageNetListing(
-        files=files, labels=labels, label_bytes=label_bytes, problems=tuple(problems), notes=tuple(notes)
+        files=files, labels=labels, label_bytes=label_bytes or b"", problems=tuple(problems), notes=tuple(notes)
     )
 
 
@@ -150,15 +150,16 @@ def _is_image(name: str) -> bool:
     return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
-def _read_labels(root: Path, folder: Path, problems: list[str]) -> tuple[dict[str, int], bytes]:
+def _read_labels(root: Path, folder: Path, problems: list[str]) -> tuple[dict[str, int], bytes | None]:
+    """Return image id -> class id, and the file as it is; None where there is no file."""
     path = root / LABEL_FILE if (root / LABEL_FILE).is_file() else folder / LABEL_FILE
     if not path.is_file():
         problems.append(f"no {LABEL_FILE} in {root}")
-        return {}, b""
+        return {}, None
     content = path.read_bytes()
     labels: dict[str, int] = {}
     malformed: list[str] = []
-    for number, line in enumerate(content.decode("utf-8", errors="replace").splitlines(), start=1):
+    for number, line in enumerate(content.decode("utf-8-sig", errors="replace").splitlines(), start=1):
         if not line.strip():
             continue
         name, label = _parse_label(line)

@@ -12,7 +12,7 @@ import numpy as np
 
 from npuq.errors import DatasetError
 from tasks import checkpoints, images, onnx_export, top_k
-from tasks.protocols import Array, ClassLabels, ClassScores, Dataset, Prediction, Sample, TensorSpec
+from tasks.protocols import Array, ClassLabels, ClassScores, Dataset, Prediction, Recipe, Sample, TensorSpec
 
 if TYPE_CHECKING:
     import torch
@@ -167,4 +167,4 @@ def _separable(channels: int, out: int, stride: int) -> "torch.nn.Sequential":
     )
 
 
-RECIPE: Final = MobileNetV1()
+RECIPE: Final[Recipe] = MobileNetV1()

@@ -41,7 +41,9 @@ def test_stray_files_are_no_images(imagenet_folder: Maker, registered: Register)
     assert registered(imagenet_folder(IMAGES | stray, LABELS)).samples == 2
 
 
-@pytest.mark.parametrize("labels", ["a.JPEG\t65\r\nb.JPEG  970\r\n\r\n", "b 970\na 65"])
+@pytest.mark.parametrize(
+    "labels", ["a.JPEG\t65\r\nb.JPEG  970\r\n\r\n", "b 970\na 65", "\ufeffa.JPEG 65\nb.JPEG 970\n"]
+)
 def test_label_lines_may_be_written_otherwise(imagenet_folder: Maker, registered: Register, labels: str) -> None:
     """Tabs, Windows line ends, blank lines, names without a suffix and another order are read."""
     dataset = datasets.open_dataset(registered(imagenet_folder(IMAGES, labels)))
@@ -54,6 +56,7 @@ def test_label_lines_may_be_written_otherwise(imagenet_folder: Maker, registered
     [
         ({}, LABELS, "no images"),
         (IMAGES, None, "no val_label.txt"),
+        (IMAGES, "", "2 images without a label in val_label.txt: a, b"),
         (IMAGES, "a.JPEG 65\n", "1 images without a label in val_label.txt: b"),
         (IMAGES, LABELS + "c.JPEG cat\n", r"line 3 \('c.JPEG cat'\)"),
         (IMAGES, LABELS + "a.JPEG 66\n", r"line 3 \('a.JPEG 66'\)"),
