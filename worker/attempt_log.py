@@ -16,7 +16,7 @@ class LogSink(Protocol):
     """Where the output of a child process goes; called from a thread of its own."""
 
     def write(self, text: str) -> None:
-        """Take whole lines, each with its newline."""
+        """Take whole lines, each with its newline; after an OSError it is not called again for this attempt."""
 
 
 class _Newest:
@@ -77,7 +77,7 @@ class AttemptLog:
         self.close()
 
     def write(self, text: str) -> None:
-        """Add text; after `close` it is dropped, because the attempt is over."""
+        """Add text; after `close` it is dropped, because the attempt is over. Raises OSError."""
         data = text.encode(errors="replace")
         with self._lock:
             if self._file.closed:
@@ -103,7 +103,7 @@ class AttemptLog:
             return (bytes(self._head) + self._tail.data()).decode(errors="ignore")
 
     def close(self) -> None:
-        """Write the rest to the file; calling it twice changes nothing."""
+        """Write the rest to the file; calling it twice changes nothing. Raises OSError."""
         with self._lock:
             if not self._file.closed:
                 self._file.write(self._tail.data())

@@ -28,6 +28,7 @@ from worker.process_keeper import ProcessKeeper, Program
 
 TIMEOUT_GRACE_SECONDS: Final = 3.0
 _OUTPUT_WAIT_SECONDS: Final = 5.0
+_CLOSE_WAIT_SECONDS: Final = 1.0
 _EXIT_WAIT_SECONDS: Final = 5.0
 
 
@@ -234,7 +235,7 @@ class Child:
         if not live.keeper.wait_gone(_EXIT_WAIT_SECONDS):
             self.end(0.0)
         self._ended.set()
-        live.output.wait_closed(_OUTPUT_WAIT_SECONDS)
+        live.output.wait_closed(_CLOSE_WAIT_SECONDS)
         return describe_loss(
             name=self._config.name,
             on_chip=self._config.device is not None,

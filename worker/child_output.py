@@ -10,7 +10,10 @@ import re
 import threading
 from collections import deque
 
+from npuq.log import get_logger
 from worker.attempt_log import LogSink
+
+log = get_logger(__name__)
 
 MAX_LINE_CHARACTERS = 8192
 TAIL_LINES = 200
@@ -138,4 +141,8 @@ class ChildOutput:
             return
         self._tail.append(line)
         self._recent.append(line)
-        self._sink.write(f"{line}\n")
+        try:
+            self._sink.write(f"{line}\n")
+        except OSError as error:  # a full disk costs the log, not the job: unread, the pipe would stop the child
+            log.warning("attempt_log_failed", reason=str(error))
+            self._sink = None

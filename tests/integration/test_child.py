@@ -211,6 +211,19 @@ def test_end_frees_everything_though_step_and_tool_ignore_term(bench: Bench) -> 
     assert child.end(0) is EndResult.GONE
 
 
+def test_what_cannot_be_killed_is_reported(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that survives KILL, as in a driver call, makes the chip unusable: the caller is told."""
+    child = bench.child("hang")
+    wait = bench.run_aside(child)
+    with monkeypatch.context() as patch:
+        patch.setattr("worker.process_keeper.KILLED_WITHIN_SECONDS", 1.0)
+        patch.setattr(psutil.Process, "kill", lambda _process: None)
+        assert child.end(0.1) is EndResult.UNKILLABLE
+        assert isinstance(wait(), ErrorInfo)
+    for pid in members(child.pid):
+        os.kill(pid, signal.SIGKILL)
+
+
 def test_a_stopped_child_can_be_ended(bench: Bench) -> None:
     """A process that is stopped cannot handle TERM; KILL does not ask."""
     child = bench.child("pid")

@@ -43,10 +43,10 @@ def unspeakable(context: StepContext) -> StepOutcome:
 
 
 def hang(context: StepContext) -> StepOutcome:
-    """Ignore TERM, start a tool that ignores it too, and never end."""
+    """Ignore TERM, start a tool in a group of its own that ignores it too, and never end."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     ignorant = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.pause()"
-    tool = subprocess.Popen([sys.executable, "-c", ignorant])
+    tool = subprocess.Popen([sys.executable, "-c", ignorant], process_group=0)
     sys.stdout.write(f"tool {tool.pid}\n")
     context.progress(1, 10, "images")
     threading.Event().wait()

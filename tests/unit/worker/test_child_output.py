@@ -1,3 +1,4 @@
+import errno
 import os
 
 import pytest
@@ -62,6 +63,41 @@ def test_output_before_a_marker_is_in_the_log_and_the_marker_is_not() -> None:
     assert output.wait_for_marker(MARKER, 10)
     assert sink.text == "first\nsecond\n"
     assert output.tail() == "first\nsecond"
+    os.close(writing)
+    assert output.wait_closed(10)
+
+
+class FullDisk:
+    """A log sink that cannot write."""
+
+    def write(self, text: str) -> None:
+        """Refuse."""
+        raise OSError(errno.ENOSPC, f"No space left for {text!r}")
+
+
+def test_a_log_that_cannot_be_written_does_not_stop_the_child() -> None:
+    """The pipe is read on, and what was printed can still be asked for."""
+    reading, writing = os.pipe()
+    output = ChildOutput("test", reading)
+    output.attach(FullDisk())
+    os.write(writing, f"first\nEL0004: second\n{MARKER}\n".encode())
+    assert output.wait_for_marker(MARKER, 10)
+    assert "first" in output.take_recent()
+    os.close(writing)
+    assert output.wait_closed(10)
+
+
+def test_recent_lines_are_those_since_the_last_question() -> None:
+    """An error is classified by what was printed for it, not by an earlier one that was overcome."""
+    reading, writing = os.pipe()
+    output = ChildOutput("test", reading)
+    output.attach(Collected())
+    markers = [f"npuq-tail-{number:032x}" for number in range(2)]
+    for marker, line in zip(markers, ("EL0004: overcome", "needsize"), strict=True):
+        os.write(writing, f"{line}\n{marker}\n".encode())
+        assert output.wait_for_marker(marker, 10)
+        assert output.take_recent() == line
+    assert output.tail() == "EL0004: overcome\nneedsize"
     os.close(writing)
     assert output.wait_closed(10)
 
