@@ -116,6 +116,8 @@ class Child:
             finally:
                 os.close(writing)
         self._live = _Live(keeper, ChildOutput(self._config.name, reading), JsonLines(ours))
+        if self._ended.is_set():  # by another thread, which found nothing to end yet
+            keeper.end(0.0)
 
     @property
     def pid(self) -> int:

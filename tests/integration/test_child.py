@@ -33,8 +33,8 @@ class Bench:
         self.under_way = threading.Event()
         self._children: list[Child] = []
 
-    def child(self, function: str, *, lock_fd: int | None = None) -> Child:
-        """Start a child whose export step is `function`."""
+    def child(self, function: str, *, lock_fd: int | None = None, start: bool = True) -> Child:
+        """Return a child whose export step is `function`."""
         child = Child(
             ChildConfig(
                 name="child-under-test",
@@ -50,7 +50,8 @@ class Bench:
             )
         )
         self._children.append(child)
-        child.start()
+        if start:
+            child.start()
         return child
 
     def request(self, **params: object) -> StepRequest:
@@ -247,6 +248,16 @@ def test_a_dead_child_answers_at_once(bench: Bench) -> None:
     error = bench.run(child)
     assert isinstance(error, ErrorInfo)
     assert error.code == "child_lost"
+
+
+def test_an_end_before_the_start_counts(bench: Bench) -> None:
+    """A cancel that comes while the child is being started is not lost."""
+    child = bench.child("pid", start=False)
+    assert child.end(0) is EndResult.GONE
+    child.start()
+    assert not child.alive
+    assert isinstance(bench.run(child), ErrorInfo)
+    assert members(child.pid) == []
 
 
 def test_the_lock_is_held_until_the_child_is_gone(bench: Bench, tmp_path: Path) -> None:
