@@ -70,6 +70,7 @@ def _config(
         sample_cache=settings.home / "cache" / "samples",
         sample_cache_bytes=settings.sample_cache_bytes,
         tool_timeout_seconds=settings.timing.tool_timeout_seconds,
+        npu_smi_lock=lock_folder(settings.home, emulated=device.emulated) / "npu-smi.lock",
     )
 
 
