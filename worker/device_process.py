@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
 
-from npuq.errors import Blame, ErrorInfo, NpuqError
+from npuq.errors import Blame, DeviceBusyError, ErrorInfo, NpuqError
 from tasks.ascend_errors import OUT_OF_MEMORY
 from tasks.idleness import ChipState
 from tasks.protocols import FeederPool, InferenceSession
@@ -100,13 +100,24 @@ class DeviceContext:
         self.report(done, total, unit)
 
     def session(self, model: Path) -> InferenceSession:
-        """Return the session of an input of this request; raises KeyError for any other file."""
+        """Return the session of an input of this request.
+
+        Raises:
+            DeviceBusyError: there is no memory for it, and somebody else is on the chip.
+            NpuqError: classified.
+            KeyError: the file is no input of this request.
+        """
         digests = {
             path: digest
             for role, paths in self.request.inputs.items()
             for path, digest in zip(paths, self.request.input_digests[role], strict=True)
         }
-        return self.models.get(digests[model], model, self.read_output)
+        try:
+            return self.models.get(digests[model], model, self.read_output)
+        except NpuqError as error:
+            if error.info.code == OUT_OF_MEMORY:
+                self._blame_strangers(error)
+            raise
 
     def feeders(self) -> FeederPool:
         """Return the feeders beside this chip."""
@@ -115,6 +126,18 @@ class DeviceContext:
     def chip_state(self) -> ChipState:
         """Return what `npu-smi` says about this chip now."""
         return chip_state(self.npu_smi.info(), self.device)
+
+    def _blame_strangers(self, error: NpuqError) -> None:
+        """Raise DeviceBusyError if the model might have fitted an empty chip; return if it was empty, or is unknown."""
+        try:
+            strangers = self.chip_state().foreign_processes
+        except NpuqError:
+            return
+        if strangers:
+            raise DeviceBusyError(
+                f"The model does not fit the chip beside {', '.join(strangers)}; it is tried again later.",
+                detail=error.info.detail,
+            ) from error
 
 
 class DeviceProcess:
@@ -161,8 +184,8 @@ class DeviceProcess:
         )
 
     def note_failure(self, error: ErrorInfo) -> None:
-        """Take no further attempt after an error of the chip itself."""
-        self._broken |= error.blame is Blame.DEVICE
+        """Take no further attempt after an error of the chip itself; that somebody else is on it is none."""
+        self._broken |= error.blame is Blame.DEVICE and error.code != DeviceBusyError.code
 
     def close(self) -> None:
         """Let go of chip and feeders."""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -282,6 +283,44 @@ def test_a_hanging_chip_can_be_cancelled(bench: Bench) -> None:
     thread.join(TIMEOUT)
     assert isinstance(answers[0], ErrorInfo)
     assert [process for process in family if process.is_running()] == []
+
+
+STRANGER = """
+import sys
+import aclruntime
+session = aclruntime.InferenceSession(sys.argv[1], 1, aclruntime.session_options())
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def stranger(bench: Bench, om: Path) -> Iterator[None]:
+    """Have a process that is not npuq's on the same chip."""
+    environment = {**bench.config.env, "PYTHONPATH": f"{bench.home}/python:{ROOT}"}
+    command = [sys.executable, "-c", STRANGER, str(om)]
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert any(line == "ready\n" for line in process.stdout)
+        yield
+
+
+def test_a_stranger_on_the_chip_is_named_and_waited_for(bench: Bench) -> None:
+    """Neither a measurement nor a lack of memory beside somebody else is the person's failure, or the chip's."""
+    om = bench.convert(batch_size=4)
+    with stranger(bench, om):
+        busy = bench.run(bench.attempt(JobKind.BENCHMARK, {"om": om}, batch_size=4, loops=5))
+        emulate(bench.home, "fault", "1", "oom")
+        full = bench.run(bench.infer(om, 4, digest="f"))
+    for error in (busy, full):
+        assert isinstance(error, ErrorInfo), error
+        assert (error.code, error.blame, error.retry) == ("device_busy", Blame.DEVICE, True)
+        assert "pid" in error.message
+    assert bench.child.alive
+    emulate(bench.home, "clear")
+    assert_complete(bench.run(bench.infer(om, 4)))
 
 
 PARENT = """
