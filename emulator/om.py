@@ -1,7 +1,7 @@
 """The `.om` file: the real 256-byte header, then what the emulated runtime needs.
 
-The payload is 4 bytes with the length of a JSON description (little endian), the description, and the ONNX with its
-shapes fixed. The header's checksum is the SHA-256 of the payload, so that a damaged file is refused at load. Standard
+The payload is 4 bytes with the length of a JSON description (little endian), the description, and the ONNX as it is
+executed: cut at `--out_nodes`, AIPP built into its graph, shapes fixed, or open where the OM is dynamic. The header's checksum is the SHA-256 of the payload, so that a damaged file is refused at load. Standard
 library only: timed mode loads an OM without ONNX. Equal input gives equal bytes.
 """
 
@@ -11,6 +11,7 @@ import os
 import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -47,27 +48,81 @@ class OmError(Exception):
     """The file is not an OM of the emulated ATC, or is damaged."""
 
 
+class GearKind(StrEnum):
+    """Which of ATC's flags for several fixed shapes an OM was compiled with."""
+
+    BATCH = "dynamic_batch_size"
+    IMAGE_SIZE = "dynamic_image_size"
+    DIMS = "dynamic_dims"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gear:
+    """One set of shapes that a dynamic OM may be bound to.
+
+    Attributes:
+        values: as on ATC's command line: (batch,), (height, width), or one per -1 of the input shapes.
+        inputs: shapes in the model's order, no dimension open.
+        outputs: as `inputs`.
+    """
+
+    values: tuple[int, ...]
+    inputs: tuple[tuple[int, ...], ...]
+    outputs: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AippInfo:
+    """What static AIPP makes of an input; the work itself is in the ONNX, whose input takes these bytes.
+
+    Attributes:
+        input_format: of the file, for example `RGB888_U8`.
+        source_height: rows of the picture that is fed.
+        source_width: columns of it.
+    """
+
+    input_format: str
+    source_height: int
+    source_width: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class TensorInfo:
-    """An input or output: numpy dtype name, fixed shape, ACL format (0 NCHW, 2 ND)."""
+    """An input or output.
+
+    Attributes:
+        name: of the tensor.
+        dtype: numpy's name; uint8 for an input with AIPP.
+        shape: as compiled; -1 where it depends on the gear or on what is fed.
+        format: ACL format, 0 NCHW, 1 NHWC, 2 ND.
+        limits: (smallest, largest) per axis of an input with a ranged shape; empty otherwise; largest -1: no limit.
+        aipp: of an input; None without.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     format: int = 2
+    limits: tuple[tuple[int, int], ...] = ()
+    aipp: AippInfo | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class OmDescription:
     """What the OM says of itself.
 
+    Static: no `-1` in any shape. In gears: `gear_kind` and `gears`. Dynamic shape: `-1`, and neither of the two.
+
     Attributes:
         soc_version: the only chips it loads on.
         toolkit_version: of the ATC that wrote it.
         precision_mode: how float32 weights were treated.
-        batch: first dimension of the first input.
+        batch: first dimension of the first input; the largest over the gears; 1 where it is open.
         inputs: in the model's order.
-        outputs: in the model's order.
+        outputs: in the model's order, or in that of `--out_nodes`.
+        gear_kind: which flag gave the gears; None without gears.
+        gears: in the command line's order.
+        out_nodes: `node:index` as given to `--out_nodes`; empty: the outputs of the ONNX.
     """
 
     soc_version: str
@@ -76,6 +131,9 @@ class OmDescription:
     batch: int
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
+    gear_kind: GearKind | None = None
+    gears: tuple[Gear, ...] = ()
+    out_nodes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -83,18 +141,44 @@ class OmDescription:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Read the JSON form; raises KeyError or TypeError when it is not one."""
+        """Read the JSON form; raises KeyError, ValueError or TypeError when it is not one."""
         known = {key: value for key, value in data.items() if key != "emulated"}
-        return cls(**{**known, "inputs": _tensors(data["inputs"]), "outputs": _tensors(data["outputs"])})
+        kind = data.get("gear_kind")
+        return cls(
+            **{
+                **known,
+                "inputs": tuple(_tensor(each) for each in data["inputs"]),
+                "outputs": tuple(_tensor(each) for each in data["outputs"]),
+                "gear_kind": None if kind is None else GearKind(kind),
+                "gears": tuple(_gear(each) for each in data.get("gears", ())),
+                "out_nodes": tuple(data.get("out_nodes", ())),
+            }
+        )
 
 
-def _tensors(items: list[dict[str, Any]]) -> tuple[TensorInfo, ...]:
-    return tuple(TensorInfo(**{**item, "shape": tuple(item["shape"])}) for item in items)
+def _tensor(item: Mapping[str, Any]) -> TensorInfo:
+    aipp = item.get("aipp")
+    return TensorInfo(
+        **{
+            **item,
+            "shape": tuple(item["shape"]),
+            "limits": tuple((low, high) for low, high in item.get("limits", ())),
+            "aipp": None if aipp is None else AippInfo(**aipp),
+        }
+    )
+
+
+def _gear(item: Mapping[str, Any]) -> Gear:
+    return Gear(
+        values=tuple(item["values"]),
+        inputs=tuple(tuple(shape) for shape in item["inputs"]),
+        outputs=tuple(tuple(shape) for shape in item["outputs"]),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Om:
-    """An OM: its name, its description, the fixed ONNX as bytes, and the file's SHA-256 and size."""
+    """An OM: its name, its description, the ONNX as bytes, and the file's SHA-256 and size."""
 
     name: str
     description: OmDescription

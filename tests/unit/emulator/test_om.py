@@ -1,9 +1,21 @@
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from emulator.om import OmDescription, OmError, TensorInfo, decode, encode, read, write
+from emulator.om import (
+    AippInfo,
+    Gear,
+    GearKind,
+    OmDescription,
+    OmError,
+    TensorInfo,
+    decode,
+    encode,
+    read,
+    write,
+)
 
 DESCRIPTION = OmDescription(
     soc_version="Ascend310P3",
@@ -33,6 +45,17 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert (om.name, om.description, om.onnx, om.size_bytes) == ("model", DESCRIPTION, b"onnx", len(data))
     assert om.digest == hashlib.sha256(data).hexdigest()
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_gears_limits_aipp_and_cuts_are_read_as_written() -> None:
+    """All that `atc` decides and the runtime acts on."""
+    aipp = AippInfo(input_format="RGB888_U8", source_height=8, source_width=6)
+    image = TensorInfo(
+        name="image", dtype="uint8", shape=(-1, 8, 6, 3), limits=((1, 4), (8, 8), (6, 6), (3, 3)), aipp=aipp
+    )
+    gears = tuple(Gear(values=(n,), inputs=((n, 8, 6, 3),), outputs=((n,),)) for n in (1, 4))
+    dynamic = replace(DESCRIPTION, inputs=(image,), gear_kind=GearKind.BATCH, gears=gears, out_nodes=("Conv_3:0",))
+    assert decode(encode("m", dynamic, b"onnx"), "m").description == dynamic
 
 
 def test_equal_input_gives_equal_bytes() -> None:
