@@ -1,8 +1,9 @@
 """The `.om` file: the real 256-byte header, then what the emulated runtime needs.
 
 The payload is 4 bytes with the length of a JSON description (little endian), the description, and the ONNX as it is
-executed: cut at `--out_nodes`, AIPP built into its graph, shapes fixed, or open where the OM is dynamic. The header's checksum is the SHA-256 of the payload, so that a damaged file is refused at load. Standard
-library only: timed mode loads an OM without ONNX. Equal input gives equal bytes.
+executed: cut at `--out_nodes`, AIPP built into its graph, shapes fixed, or open where the OM is dynamic. The header's
+checksum is the SHA-256 of the payload, so that a damaged file is refused at load. Standard library only: timed mode
+loads an OM without ONNX. Equal input gives equal bytes.
 """
 
 import hashlib
