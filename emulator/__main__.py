@@ -5,10 +5,14 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
-from emulator.fleet import Fault, FaultKind, Fleet, FleetFileError, Mode, ServiceTime
+from emulator.fleet import HEALTH_WORDS, Fault, FaultKind, Fleet, FleetFileError, Mode, ServiceTime
 from emulator.home import ENVIRONMENT_VARIABLE, Home
 from emulator.install import CHIP_PROFILES, FleetPlan, install
+
+_HOST: Final = "host"
+_EVERYWHERE: Final = object()
 
 
 def main(arguments: list[str]) -> int:
@@ -21,9 +25,7 @@ def main(arguments: list[str]) -> int:
         elif options.command == "show":
             sys.stdout.write(describe(home.fleet()))
         elif options.command == "fault":
-            _put_fault(
-                home, Fault(device=options.device, kind=options.kind, count=options.count, factor=options.factor)
-            )
+            _put_fault(home, options)
         else:
             _clear_faults(home, options.device)
     except FleetFileError as error:
@@ -46,14 +48,29 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_install(commands.add_parser("install", parents=[at_home], help="write a home with programs, module and fleet"))
     commands.add_parser("show", parents=[at_home], help="print the chips and their faults")
-    fault = commands.add_parser("fault", parents=[at_home], help="put a fault on a chip")
-    fault.add_argument("device", type=int, metavar="DEVICE", help="logic id")
-    fault.add_argument("kind", type=FaultKind, choices=list(FaultKind), metavar="KIND", help=", ".join(FaultKind))
-    fault.add_argument("--count", type=_positive, help="strike so many times, then heal (default: until cleared)")
-    fault.add_argument("--factor", type=float, default=2.0, help="how much slower, for `slow` (default 2)")
+    _add_fault(commands.add_parser("fault", parents=[at_home], help="put a fault on a chip, or on the host"))
     clear = commands.add_parser("clear", parents=[at_home], help="take away the faults of a chip, or all")
-    clear.add_argument("device", type=int, nargs="?", metavar="DEVICE", help="logic id (default: all chips)")
+    clear.add_argument(
+        "device",
+        type=_place,
+        nargs="?",
+        default=_EVERYWHERE,
+        metavar="DEVICE",
+        help="logic id, or `host` (default: all)",
+    )
     return parser
+
+
+def _add_fault(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("device", type=_place, metavar="DEVICE", help="logic id; `host` for atc_* and no_driver")
+    parser.add_argument("kind", type=FaultKind, choices=list(FaultKind), metavar="KIND", help=", ".join(FaultKind))
+    parser.add_argument("--count", type=_positive, help="strike so many times, then heal (default: until cleared)")
+    parser.add_argument("--factor", type=float, default=2.0, help="how much slower, for `slow` (default 2)")
+    parser.add_argument("--health", default="Alarm", choices=HEALTH_WORDS, help="for `alarm` (default Alarm)")
+    parser.add_argument("--memory-mb", type=_positive, default=1024, metavar="MB", help="for `leak` (default 1024)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="how much longer, for `atc_slow` (default 10)")
+    parser.add_argument("--signal", type=_positive, default=9, help="its number, for `atc_killed` (default 9)")
+    parser.add_argument("--text", default="E19999: Inner Error!", help="what atc prints, for `atc_failed`")
 
 
 def _add_install(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +96,11 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
     return number
+
+
+def _place(text: str) -> int | None:
+    """Read a logic id; None stands for the host."""
+    return None if text == _HOST else int(text)
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -109,9 +131,15 @@ def _install(options: argparse.Namespace) -> None:
     )
 
 
-def _put_fault(home: Home, fault: Fault) -> None:
+def _put_fault(home: Home, options: argparse.Namespace) -> None:
+    names = ("device", "kind", "count", "factor", "health", "memory_mb", "seconds", "signal", "text")
+    try:
+        fault = Fault(**{name: getattr(options, name) for name in names})
+    except ValueError as error:
+        raise FleetFileError(f"{error}; DEVICE is a logic id, or `{_HOST}`") from error
+
     def put(fleet: Fleet) -> Fleet:
-        if fleet.chip(fault.device) is None:
+        if fault.device is not None and fleet.chip(fault.device) is None:
             raise FleetFileError(f"no chip has logic id {fault.device}; `show` lists them")
         others = tuple(each for each in fleet.faults if (each.device, each.kind) != (fault.device, fault.kind))
         return replace(fleet, faults=(*others, fault))
@@ -119,10 +147,11 @@ def _put_fault(home: Home, fault: Fault) -> None:
     home.edit(put)
 
 
-def _clear_faults(home: Home, device: int | None) -> None:
+def _clear_faults(home: Home, place: object) -> None:
+    """Take away the faults of one place (logic id, None: the host), or `_EVERYWHERE`."""
     home.edit(
         lambda fleet: replace(
-            fleet, faults=tuple(fault for fault in fleet.faults if device is not None and fault.device != device)
+            fleet, faults=tuple(fault for fault in fleet.faults if place is not _EVERYWHERE and fault.device != place)
         )
     )
 
@@ -137,7 +166,8 @@ def describe(fleet: Fleet) -> str:
     ]
     for fault in fleet.faults:
         often = "until cleared" if fault.count is None else f"{fault.count} more times"
-        lines.append(f"  fault on {fault.device}: {fault.kind}, {often}")
+        place = _HOST if fault.device is None else fault.device
+        lines.append(f"  fault on {place}: {fault.kind}, {often}")
     return "\n".join(lines) + "\n"
 
 

@@ -56,6 +56,7 @@ EE9999: Inner Error!
 _OPEN_FAILED_CODE: Final = 507033
 _INVALID_DEVICE_CODE: Final = 107001
 _DISCONNECTED_CODE: Final = 507901
+_NO_DRIVER_CODE: Final = 507899
 
 _initialised: set[str] = set()
 
@@ -107,7 +108,7 @@ def visible_chips(fleet: Fleet) -> list[int]:
     return chosen
 
 
-def strike(home: Home, logic_id: int, kind: FaultKind) -> Fault | None:
+def strike(home: Home, logic_id: int | None, kind: FaultKind) -> Fault | None:
     """Return the fault when it strikes now, and note it in the diary."""
     fault = home.take_fault(logic_id, kind)
     if fault is not None:
@@ -118,6 +119,9 @@ def strike(home: Home, logic_id: int, kind: FaultKind) -> Fault | None:
 def open_device(home: Home, device: int, threshold: int) -> Chip:
     """Open a device, or raise RuntimeError as the real runtime does."""
     fleet = home.fleet()
+    if fleet.fault(None, FaultKind.NO_DRIVER):
+        print_line("[ERROR] acl init failed, ret:507899")
+        fail(_NO_DRIVER_CODE)
     if "acl" not in _initialised:
         log(LogLevel.INFO, threshold, "acl init success")
         _initialised.add("acl")
@@ -150,6 +154,9 @@ def strike_execution(home: Home, chip: Chip) -> None:
     if strike(home, chip.logic_id, FaultKind.OOM):
         print_line(MEMORY_TEXT.format(pid=os.getpid()))
         raise RuntimeError("[207001][Error code unknown] ")
+    if strike(home, chip.logic_id, FaultKind.BAD_EXECUTE):
+        print_line(EXECUTION_TEXT.format(error="an injected fault of the emulator"))
+        raise RuntimeError(GENERAL_FAILURE)
     if strike(home, chip.logic_id, FaultKind.CRASH):
         os.abort()
     if strike(home, chip.logic_id, FaultKind.HANG):

@@ -276,7 +276,7 @@ def _load(home: Home, chip: Chip, model_path: str) -> om.Om:
     except om.OmError as error:
         print_line(f"[ERROR] {model_path}: {error}")
         _refuse_model(model_path)
-    if model.description.soc_version != chip.soc_version:
+    if model.description.soc_version != chip.soc_version or strike(home, chip.logic_id, FaultKind.WRONG_SOC):
         print_line(_WRONG_SOC_TEXT)
         _refuse_model(model_path)
     if strike(home, chip.logic_id, FaultKind.OOM):

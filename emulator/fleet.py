@@ -23,15 +23,30 @@ class FleetFileError(NpuqError):
 
 
 class FaultKind(StrEnum):
-    """What can be wrong with a chip."""
+    """What can be wrong with a chip, or with the whole host (`HOST_FAULTS`)."""
 
     HANG = "hang"  #: an execution never returns
     SLOW = "slow"  #: executions take `factor` times as long
     OOM = "oom"  #: no device memory, at load or at execution
     OPEN_FAILED = "open_failed"  #: the device cannot be opened (507033)
-    CRASH = "crash"  #: the process aborts in an execution
-    ALARM = "alarm"  #: health is Alarm; it still computes
+    BAD_EXECUTE = "bad_execute"  #: a kernel fails in an execution (507011)
+    WRONG_SOC = "wrong_soc"  #: a model is refused at load as one for another chip
+    CRASH = "crash"  #: the process aborts in an execution (SIGABRT)
+    ALARM = "alarm"  #: health is `health`; it still computes
     LOST = "lost"  #: gone from npu-smi, nothing works on it
+    LEAK = "leak"  #: `memory_mb` are held and no process shows
+    NO_DRIVER = "no_driver"  #: of the host: npu-smi answers -8005, no chip can be opened
+    ATC_SLOW = "atc_slow"  #: of the host: a conversion takes `seconds` longer
+    ATC_KILLED = "atc_killed"  #: of the host: atc dies by `signal`, without a word
+    ATC_FAILED = "atc_failed"  #: of the host: atc prints `text` as its error and exits 255
+
+
+HOST_FAULTS: Final = frozenset({FaultKind.NO_DRIVER, FaultKind.ATC_SLOW, FaultKind.ATC_KILLED, FaultKind.ATC_FAILED})
+"""Faults that belong to no chip."""
+LASTING_FAULTS: Final = frozenset({FaultKind.ALARM, FaultKind.LOST, FaultKind.LEAK, FaultKind.NO_DRIVER})
+"""Faults that are a state, not an event: they do not strike and are not counted."""
+HEALTH_WORDS: Final = ("OK", "Warning", "Alarm", "Critical", "UNKNOWN")
+"""What npu-smi says of a chip's health."""
 
 
 class Mode(StrEnum):
@@ -82,19 +97,35 @@ class Chip:
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """Something wrong with one chip.
+    """Something wrong with one chip, or with the host.
 
     Attributes:
-        device: logic id.
+        device: logic id; None for the faults of the host, and for them only.
         kind: what.
-        count: how often it still strikes; None: until it is cleared. Ignored by `alarm` and `lost`.
+        count: how often it still strikes; None: until it is cleared. Ignored by `LASTING_FAULTS`.
         factor: how much slower, for `slow`.
+        health: the word for `alarm`, one of `HEALTH_WORDS`.
+        memory_mb: what leaked, for `leak`.
+        seconds: how much longer, for `atc_slow`.
+        signal: number of the signal, for `atc_killed`.
+        text: what atc prints, for `atc_failed`, for example `EZ3003: No supported Ops kernel ...`.
     """
 
-    device: int
+    device: int | None
     kind: FaultKind
     count: int | None = None
     factor: float = 2.0
+    health: str = "Alarm"
+    memory_mb: int = 1024
+    seconds: float = 10.0
+    signal: int = 9
+    text: str = "E19999: Inner Error!"
+
+    def __post_init__(self) -> None:
+        if (self.device is None) != (self.kind in HOST_FAULTS):
+            raise ValueError(f"{self.kind} is a fault of {'the host' if self.kind in HOST_FAULTS else 'a chip'}")
+        if self.health not in HEALTH_WORDS:
+            raise ValueError(f"health {self.health!r} is none of {', '.join(HEALTH_WORDS)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,8 +165,8 @@ class Fleet:
         """Return a chip by logic id."""
         return next((chip for chip in self.chips if chip.logic_id == logic_id), None)
 
-    def fault(self, logic_id: int, kind: FaultKind) -> Fault | None:
-        """Return the first fault of a kind that a chip has."""
+    def fault(self, logic_id: int | None, kind: FaultKind) -> Fault | None:
+        """Return the first fault of a kind that a chip (None: the host) has."""
         return next((fault for fault in self.faults if fault.device == logic_id and fault.kind is kind), None)
 
     def struck(self, fault: Fault) -> Self:

@@ -77,8 +77,8 @@ class Home:
                 self.write_fleet(after)
         return after
 
-    def take_fault(self, logic_id: int, kind: FaultKind) -> Fault | None:
-        """Return the fault that strikes now, or None; of a counted fault, one strike is used up atomically."""
+    def take_fault(self, logic_id: int | None, kind: FaultKind) -> Fault | None:
+        """Return the fault of a chip (None: of the host) that strikes now; of a counted one, a strike is used up."""
         if self.fleet().fault(logic_id, kind) is None:
             return None
         taken: list[Fault] = []

@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from emulator import aclruntime, atc
 from emulator.diary import read
 from emulator.fleet import Api, Fault, FaultKind, Mode, ServiceTime
 from emulator.home import Home
+from emulator.install import CHECKOUT
 from emulator.occupancy import occupants
 
 Compiled = Callable[..., Path]
@@ -221,6 +223,7 @@ def test_a_full_chip_refuses_the_model(home: Home, compiled: Compiled, capfd: py
     [
         (FaultKind.OPEN_FAILED, "[507033][Error code unknown] ", "SetDevice failed.ret=507033"),
         (FaultKind.OOM, LOAD_FAILED, "EL0004"),
+        (FaultKind.WRONG_SOC, LOAD_FAILED, "stream_list.size(): 0"),
         (FaultKind.LOST, "[507901][Error code unknown] ", "[ERROR] acl open device 0 failed"),
     ],
 )
@@ -240,6 +243,7 @@ def test_faults_at_load(
     [
         (FaultKind.OOM, "[207001][Error code unknown] ", "EL0004"),
         (FaultKind.LOST, "[-1][ACL: general failure] ", "507010"),
+        (FaultKind.BAD_EXECUTE, "[-1][ACL: general failure] ", "507011"),
     ],
 )
 def test_faults_at_execution(
@@ -251,6 +255,14 @@ def test_faults_at_execution(
     assert _error(lambda: session.run(["features"], [_on_device(IMAGE)])) == text
     assert printed in capfd.readouterr().out
     assert read(home.diary_path)[-1]["ok"] is False
+
+
+def test_without_a_driver_no_chip_opens(home: Home, compiled: Compiled, capfd: pytest.CaptureFixture[str]) -> None:
+    """The host's own fault strikes every chip at once."""
+    path = compiled()
+    home.edit(lambda fleet: replace(fleet, faults=(Fault(device=None, kind=FaultKind.NO_DRIVER),)))
+    assert _error(lambda: _open(path, 1)) == "[507899][Error code unknown] "
+    assert "acl init failed" in capfd.readouterr().out
 
 
 def test_a_fault_that_counts_once_heals(home: Home, compiled: Compiled) -> None:
@@ -331,7 +343,7 @@ def _python(home: Home, script: str) -> "subprocess.CompletedProcess[str]":
     """Run a script that finds `aclruntime` as the real one is found."""
     return subprocess.run(
         [sys.executable, "-P", "-c", script],
-        env={"PYTHONPATH": str(home.root / "python"), "PATH": "/nowhere"},
+        env={"PYTHONPATH": f"{home.root / 'python'}{os.pathsep}{CHECKOUT}", "PATH": "/nowhere"},
         cwd=home.root,
         capture_output=True,
         text=True,
@@ -351,7 +363,7 @@ RUN_ONCE = (
 def _start(home: Home, model: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         [sys.executable, "-P", "-c", RUN_ONCE, str(model)],
-        env={"PYTHONPATH": str(home.root / "python")},
+        env={"PYTHONPATH": f"{home.root / 'python'}{os.pathsep}{CHECKOUT}"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

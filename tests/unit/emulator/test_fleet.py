@@ -70,3 +70,13 @@ def test_a_counted_fault_ends() -> None:
 def test_service_time_grows_with_the_batch() -> None:
     """Base plus a share per sample, in seconds."""
     assert ServiceTime(base_ms=2.0, per_sample_ms=0.5).mean_seconds(8) == pytest.approx(0.006)
+
+
+def test_a_fault_is_of_a_chip_or_of_the_host() -> None:
+    """What strikes atc has no chip, what strikes a chip has one, and health is one of npu-smi's words."""
+    assert Fault(device=None, kind=FaultKind.ATC_KILLED).signal == 9
+    for wrong in ({"device": 0, "kind": FaultKind.ATC_SLOW}, {"device": None, "kind": FaultKind.HANG}):
+        with pytest.raises(ValueError, match="is a fault of"):
+            Fault(**wrong)
+    with pytest.raises(ValueError, match="none of"):
+        Fault(device=0, kind=FaultKind.ALARM, health="sad")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from emulator.__main__ import main
+from emulator.__main__ import describe, main
 from emulator.fleet import Fault, FaultKind, FleetFileError, Mode
 from emulator.home import Home
 from emulator.install import FleetPlan, build_fleet, install
@@ -94,3 +94,17 @@ def test_help_needs_no_home() -> None:
     printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert printed.startswith("False")
     assert "install" in printed
+
+
+def test_faults_of_the_host_are_put_and_cleared_by_name(home: Home) -> None:
+    """`host` stands where the logic id would, and a chip's kind is refused there."""
+    at = ["--home", str(home.root)]
+    assert main(["fault", "host", "atc_failed", "--text", "EZ3003: x", *at]) == 0
+    assert main(["fault", "host", "hang", *at]) == 1
+    assert main(["fault", "1", "alarm", "--health", "Critical", *at]) == 0
+    fleet = home.fleet()
+    assert [(fault.device, fault.kind) for fault in fleet.faults] == [(None, "atc_failed"), (1, "alarm")]
+    assert (fleet.faults[0].text, fleet.faults[1].health) == ("EZ3003: x", "Critical")
+    assert "fault on host: atc_failed" in describe(fleet)
+    assert main(["clear", "host", *at]) == 0
+    assert [fault.device for fault in home.fleet().faults] == [1]
