@@ -15,18 +15,31 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TextIO, cast
+from typing import Final, TextIO, TypeVar, cast
 
 from npuq.errors import ToolMissingError
-from worker.npu_smi import NpuSmiError, NpuSmiInfo, NpuSmiMap, parse_info, parse_map
+from worker.npu_smi import (
+    Board,
+    ChipHealth,
+    NpuSmiError,
+    NpuSmiInfo,
+    NpuSmiMap,
+    parse_board,
+    parse_health,
+    parse_info,
+    parse_map,
+)
 
 _LOCK_PROBE_SECONDS: Final = 0.02
 _KILL_WAIT_SECONDS: Final = 5.0
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Remembered:
-    answer: NpuSmiInfo | NpuSmiMap
+    answer: object
     until: float
 
 
@@ -47,7 +60,7 @@ class NpuSmi:
         self._lock_path = lock_path
         self._timeout_seconds = timeout_seconds
         self._cache_seconds = cache_seconds
-        self._remembered: dict[str, _Remembered] = {}
+        self._remembered: dict[tuple[str, ...], _Remembered] = {}
         self._thread_lock = threading.Lock()
 
     def info(self) -> NpuSmiInfo:
@@ -57,21 +70,28 @@ class NpuSmi:
             ToolMissingError: there is no such program.
             NpuSmiError: it hung, printed no table, or the driver does not answer: the chips' state is unknown.
         """
-        return cast("NpuSmiInfo", self._ask("info", ["info"], _read_info))
+        return self._ask(["info"], _read_info)
 
     def map(self) -> NpuSmiMap:
         """Return which (NPU, chip) has which logic id; raises as `info` does."""
-        return cast("NpuSmiMap", self._ask("map", ["info", "-m"], parse_map))
+        return self._ask(["info", "-m"], parse_map)
 
-    def _ask(
-        self, name: str, arguments: list[str], read: Callable[[str], NpuSmiInfo | NpuSmiMap]
-    ) -> NpuSmiInfo | NpuSmiMap:
+    def board(self, npu_id: int, chip_id: int) -> Board:
+        """Return what a chip is, with its die id; raises as `info` does, and when the card does not know the query."""
+        return self._ask(["info", "-t", "board", "-i", str(npu_id), "-c", str(chip_id)], parse_board)
+
+    def health(self, npu_id: int, chip_id: int) -> ChipHealth:
+        """Return a chip's health with the driver's error codes; raises as `board` does."""
+        return self._ask(["info", "-t", "health", "-i", str(npu_id), "-c", str(chip_id)], parse_health)
+
+    def _ask(self, arguments: list[str], read: Callable[[str], T]) -> T:
         with self._thread_lock:
-            known = self._remembered.get(name)
+            known = self._remembered.get(tuple(arguments))
             if known is not None and time.monotonic() < known.until:
-                return known.answer
+                return cast("T", known.answer)
             answer = read(self._run(arguments))
-            self._remembered[name] = _Remembered(answer=answer, until=time.monotonic() + self._cache_seconds)
+            until = time.monotonic() + self._cache_seconds
+            self._remembered[tuple(arguments)] = _Remembered(answer=answer, until=until)
             return answer
 
     def _run(self, arguments: list[str]) -> str:
@@ -141,6 +161,8 @@ def _read_info(text: str) -> NpuSmiInfo:
             code="npu_smi_driver",
             detail=info.error.text,
         )
+    if not info.ok:
+        raise NpuSmiError("npu-smi printed processes but no table of chips: the chips' state is unknown")
     return info
 
 

@@ -2,13 +2,14 @@
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from worker.npu_smi import parse_info, parse_list, parse_map
+from worker import npu_smi
 
 SHARED = Path(os.environ.get("NPUQ_SHARED") or Path(__file__).resolve().parents[2].parent / "shared")
 SAMPLES = sorted((SHARED / "npu-smi").glob("*.json"))
@@ -17,18 +18,32 @@ NOT_DATA = {"source", "notes", "command"}
 pytestmark = pytest.mark.skipif(not SAMPLES, reason=f"no samples in {SHARED / 'npu-smi'}; set NPUQ_SHARED")
 
 
+#: What a sample's name says after its number -> the parser; everything else is `npu-smi info`.
+PARSERS: dict[str, Callable[[str], Any]] = {
+    "info-m": npu_smi.parse_map,
+    "info-l": npu_smi.parse_list,
+    "t-board": npu_smi.parse_board,
+    "t-usages": npu_smi.parse_usages,
+    "t-common": npu_smi.parse_common,
+    "t-memory": npu_smi.parse_memory,
+    "t-proc-mem": npu_smi.parse_proc_mem,
+    "t-health": npu_smi.parse_health,
+    "t-power": npu_smi.parse_power,
+    "t-temp": npu_smi.parse_temp,
+    "t-ecc": npu_smi.parse_ecc,
+}
+
+
 def _parsed(name: str, text: str) -> dict[str, Any]:
-    if "-info-m-" in name:
-        return asdict(parse_map(text))
-    if "-info-l-" in name:
-        return asdict(parse_list(text))
-    return asdict(parse_info(text))
+    what = name.partition("-")[2]
+    parse = next((parser for start, parser in PARSERS.items() if what.startswith(start)), npu_smi.parse_info)
+    parsed: dict[str, Any] = json.loads(json.dumps(asdict(parse(text))))
+    return parsed
 
 
-@pytest.mark.parametrize("path", [path for path in SAMPLES if "-t-" not in path.name], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
 def test_sample_is_read_as_checked_by_hand(path: Path) -> None:
-    """Every field of every chip, process and map row is what the sample's JSON says."""
+    """Every field and value, of chips, processes, map rows and readings, is what the sample's JSON says."""
     expected = {key: value for key, value in json.loads(path.read_text("utf-8")).items() if key not in NOT_DATA}
-    text = path.with_suffix(".txt").read_text("utf-8")
-    parsed = json.loads(json.dumps(_parsed(path.stem, text)))
+    parsed = _parsed(path.stem, path.with_suffix(".txt").read_text("utf-8"))
     assert {key: parsed[key] for key in expected} == expected

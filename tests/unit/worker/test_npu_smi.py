@@ -1,9 +1,23 @@
+import contextlib
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npuq.errors import Blame
-from worker.npu_smi import CardCount, MapRow, NpuSmiError, parse_info, parse_list, parse_map, soc_version
+from worker import npu_smi
+from worker.npu_smi import (
+    CardCount,
+    MapRow,
+    NpuSmiError,
+    NpuSmiInfo,
+    PhysicalId,
+    parse_info,
+    parse_list,
+    parse_map,
+    soc_version,
+)
 
 DUO = """\
 someone@host:~$ npu-smi info
@@ -28,6 +42,12 @@ NPU ID       Chip ID      Chip Logic ID   Chip Phy-ID   Chip Name
 5            0            2               4             Ascend 310P3
 5            1            -               -             Mcu
 """
+
+
+#: Every parser that takes any text.
+PARSERS: tuple[Callable[[str], object], ...] = tuple(
+    getattr(npu_smi, name) for name in npu_smi.__all__ if name.startswith("parse_")
+)
 
 
 def test_numbers_are_found_by_their_headers() -> None:
@@ -81,6 +101,28 @@ def test_damaged_borders_and_missing_headers_are_tolerated() -> None:
     assert [(chip.chip_id, chip.memory_total_mb) for chip in chips] == [(0, 44280), (1, 43693)]
 
 
+def test_a_layout_with_single_spaces_is_read() -> None:
+    """Forums collapse the spaces; units tell where one column's name ends."""
+    info = parse_info(
+        "| npu-smi 23.0.5 Version: 23.0.5 |\n"
+        "| NPU Name | Health | Power(W) Temp(C) Hugepages-Usage(page) |\n"
+        "| Chip Device | Bus-Id | AICore(%) Memory-Usage(MB) |\n"
+        "| 0 310B1 | Alarm | 0.0 49 15 / 15 |\n"
+        "| 0 3 | 0000:11:00.0 | 0 600 / 7578 |\n"
+    )
+    (chip,) = info.chips
+    assert (chip.name, chip.health, chip.temp_c, chip.hugepages_used, chip.device_id) == ("310B1", "Alarm", 49, 15, 3)
+    assert (chip.memory_used_mb, chip.memory_total_mb, info.driver_version) == (600, 7578, "23.0.5")
+
+
+def test_processes_without_chips_are_kept_but_are_no_table() -> None:
+    """The state of the chips stays unknown."""
+    info = parse_info("| NPU ID | Process id | Process name | Process memory(MB) |\n| 3 | 8 | python | 77 |\n")
+    assert not info.ok
+    assert info.error is None
+    assert [(process.npu_id, process.pid) for process in info.processes] == [(3, 8)]
+
+
 def test_driver_failure_is_a_value() -> None:
     """The tool's line and code are kept."""
     info = parse_info("noise\ndcmi module initialize failed. ret is -8005\n")
@@ -104,6 +146,7 @@ def test_map_skips_controllers_and_unknown_columns() -> None:
     parsed = parse_map(MAP)
     assert parsed.map == (MapRow(npu_id=5, chip_id=0, logic_id=2, chip_name="Ascend 310P3"),)
     assert parsed.mcu_rows == 1
+    assert parsed.physical == (PhysicalId(npu_id=5, chip_id=0, phy_id=4),)
 
 
 def test_list_in_the_old_words() -> None:
@@ -136,12 +179,24 @@ TABLE_TEXT = st.lists(
 @given(TABLE_TEXT)
 def test_any_text_gives_a_value_or_the_typed_error(text: str) -> None:
     """Cut, shuffled and foreign lines never raise anything else, and every chip has its numbers."""
-    for parse in (parse_info, parse_map, parse_list):
+    for parse in PARSERS:
         try:
             parsed = parse(text)
         except NpuSmiError:
             continue
-        for chip in getattr(parsed, "chips", ()):
+        if not isinstance(parsed, NpuSmiInfo):
+            continue
+        for chip in parsed.chips:
             assert chip.npu_id >= 0
             assert chip.name
             assert chip.memory_total_mb is None or chip.memory_total_mb >= 0
+
+
+@pytest.mark.parametrize("parse", PARSERS, ids=lambda parse: parse.__name__)
+@pytest.mark.parametrize(
+    "piece", ["(", "| ", "npu-smi ", "dcmi ret is ", "Process id ", "Chip ID : 0\n", "\t", "Error Code : ", "| NPU ("]
+)
+def test_damage_does_not_cost_more_than_its_length(parse: Callable[[str], object], piece: str) -> None:
+    """A regular expression that backtracks would need hours for this, and run into the test's limit."""
+    with contextlib.suppress(NpuSmiError):
+        parse("Process name" + piece * 100_000 + "x")

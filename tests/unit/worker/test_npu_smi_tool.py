@@ -135,3 +135,17 @@ def test_a_stopped_caller_does_not_stop_the_others_for_ever(tmp_path: Path) -> N
     finally:
         os.close(descriptor)
     assert tool.info().ok
+
+
+def test_a_chip_is_asked_for_by_card_and_chip(tmp_path: Path) -> None:
+    """Each chip's board is an answer of its own."""
+    program = _program(tmp_path, 'echo "Chip Name : 310P3"\necho "Die ID : $5-$7"')
+    tool = NpuSmi(program, lock_path=tmp_path / "lock", cache_seconds=60)
+    assert [tool.board(4, 0).die_id, tool.board(4, 1).die_id, tool.board(4, 0).die_id] == ["4-0", "4-1", "4-0"]
+    assert _calls(tmp_path) == 2
+
+
+def test_a_chips_health_is_read(tmp_path: Path) -> None:
+    """With the driver's codes."""
+    tool = NpuSmi(_printing(tmp_path, "Health Status : Alarm\nError Code : 80E3A203\n"), lock_path=tmp_path / "lock")
+    assert tool.health(0, 0).error_codes == ("80E3A203",)
