@@ -129,6 +129,11 @@ class DeviceRecord:
     restart_asked_at: datetime | None
     seen_at: datetime
 
+    @property
+    def toolchains(self) -> tuple[str, ...]:
+        """Return the fingerprints of its toolchains, the default one first; a host may have several side by side."""
+        return tuple(self.toolchain.split())
+
 
 @dataclass(frozen=True, kw_only=True)
 class NewDevice:

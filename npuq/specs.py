@@ -12,9 +12,13 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+from npuq.atc_options import AtcOptions, CannVersion
+from npuq.precision import Precision
 from npuq.states import JobKind
 
 SPEC_SCHEMA: Final = 1
+TOOLCHAIN_PREFIX: Final = "cann-"
+"""Before the version of CANN in the fingerprint of a toolchain."""
 MAX_BATCH_SIZE: Final = 4096
 MAX_BATCH_SIZES: Final = 64
 
@@ -25,24 +29,6 @@ RunId = Annotated[
 ]
 SocVersion = Annotated[str, StringConstraints(pattern=r"^Ascend[0-9][0-9A-Za-z_-]{1,30}$")]
 DisplayName = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
-
-
-class Precision(StrEnum):
-    """How ATC may lower the precision of a model; see `ATC_PRECISION_MODE`."""
-
-    FP16 = "fp16"
-    MIXED = "mixed"
-    FP32 = "fp32"
-    ORIGIN = "origin"
-
-
-#: Our word -> ATC's `--precision_mode`. `fp16` is ATC's own default.
-ATC_PRECISION_MODE: Final[dict[Precision, str]] = {
-    Precision.FP16: "force_fp16",
-    Precision.MIXED: "allow_mix_precision",
-    Precision.FP32: "force_fp32",
-    Precision.ORIGIN: "must_keep_origin_dtype",
-}
 
 
 class SourceKind(StrEnum):
@@ -89,6 +75,8 @@ class RunSpec(_Strict):
     """One submitted run: a single goal or a whole sweep.
 
     The planner starts at `source` and adds every job that leads to the `goals`, once per batch size and precision.
+    `atc` holds options of the conversion, over those of the recipe; `cann` is the version that converts, None: the
+    fleet's newest.
     """
 
     schema_version: Literal[1] = SPEC_SCHEMA
@@ -106,6 +94,8 @@ class RunSpec(_Strict):
     )
     precisions: tuple[Precision, ...] = Field(default=(Precision.FP16,), min_length=1, max_length=len(Precision))
     soc_version: SocVersion | None = None
+    atc: AtcOptions = AtcOptions()
+    cann: CannVersion | None = None
     benchmark: BenchmarkProtocol = BenchmarkProtocol()
     fresh: bool = False
     priority: int = Field(default=0, ge=-100, le=100)
@@ -127,6 +117,19 @@ class RunSpec(_Strict):
             raise ValueError("export starts from weights")
         if self.source.kind is SourceKind.OM and JobKind.CONVERT in self.goals:
             raise ValueError("convert starts from weights or ONNX, the source is already an OM")
+        return self
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> Self:
+        for precision in self.precisions:
+            self.atc.check_precision(precision)
+        if self.source.kind is SourceKind.OM and (self.cann is not None or self.atc != AtcOptions()):
+            raise ValueError("the source is an OM already: ATC's options and --cann change nothing")
+        if len(self.batch_sizes) > 1 and (self.atc.gears or self.atc.input_shape):
+            raise ValueError(f"{self.atc.gears or 'input_shape'} gives the batch size itself: ask for one batch size")
+        only_converted = self.atc.gears or ("insert_op_conf" if self.atc.insert_op_conf else None)
+        if only_converted and set(self.goals) - {JobKind.EXPORT, JobKind.CONVERT}:
+            raise ValueError(f"a recipe feeds one shape of its own numbers: {only_converted} goes with convert only")
         return self
 
 

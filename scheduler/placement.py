@@ -45,7 +45,7 @@ def can_run(device: DeviceRecord, job: JobRecord) -> bool:
         return False
     if device.kind is DeviceKind.NPU and job.soc_version is not None and device.soc_version != job.soc_version:
         return False
-    return job.toolchain is None or device.toolchain == job.toolchain
+    return job.toolchain is None or job.toolchain in device.toolchains
 
 
 def is_working(device: DeviceRecord) -> bool:

@@ -5,7 +5,7 @@ Parameters of each kind (JSON values):
 | kind | params |
 | --- | --- |
 | export | none |
-| convert | batch_size, precision, soc_version |
+| convert | batch_size, precision, soc_version; where asked for: atc (ATC options), cann (version) |
 | infer | batch_size, precision, dataset, dataset_digest, limit, pass, start, stop, preprocessing_version |
 | evaluate | batch_size, precision, soc_version, dataset, dataset_digest, limit, samples, passes |
 | benchmark | batch_size, precision, warmup, loops, max_seconds, require_idle |
@@ -16,10 +16,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from db.records import DatasetRecord, DeviceRecord, NewJob
+from npuq.atc_options import AtcOptions
 from npuq.errors import InvalidRequestError, NotFoundError
-from npuq.specs import Precision, RunSpec, SourceKind, derived_id
+from npuq.precision import Precision
+from npuq.specs import RunSpec, SourceKind, derived_id
 from npuq.states import DeviceKind, DeviceState, JobKind
 from scheduler.shards import shard_ranges
+from tasks.atc_request import input_shapes, merged, recipe_table
 from tasks.protocols import Recipe
 
 _WORKING: Final = frozenset({DeviceState.ONLINE, DeviceState.BUSY})
@@ -76,8 +79,20 @@ def plan_run(
             f"{recipe.id} is scored on a dataset in {recipe.dataset_format} format, "
             f"{dataset.name} is in {dataset.format} format"
         )
+    check_conversions(spec, recipe)
     graph = _Graph(spec=spec, recipe=recipe, dataset=dataset, place=_find_place(spec, devices))
     return graph.build()
+
+
+def check_conversions(spec: RunSpec, recipe: Recipe) -> None:
+    """Refuse a run whose options of ATC, with those of its recipe, cannot be; raises InvalidRequestError."""
+    if spec.source.kind is SourceKind.OM:
+        return
+    recipes = recipe_table(recipe).options
+    for precision in spec.precisions:
+        options = merged(spec.atc, recipes, precision)
+        for batch_size in spec.batch_sizes:
+            input_shapes(recipe.inputs, batch_size, options)
 
 
 def _find_place(spec: RunSpec, devices: Sequence[DeviceRecord]) -> _Place:
@@ -119,8 +134,8 @@ class _Graph:
         name = f"bs{batch_size} {precision}"
         base: dict[str, Any] = {"batch_size": batch_size, "precision": precision.value}
         if JobKind.CONVERT in self._kinds:
-            params = base | {"soc_version": self._place.soc_version}
-            self._add(JobKind.CONVERT, f"convert {name}", params, {"onnx": ("export",)})
+            params = base | {"soc_version": self._place.soc_version} | self._conversion_params()
+            self._add(JobKind.CONVERT, f"convert {name}", params, {"onnx": ("export",)}, self._spec.atc.files)
         model = {"om": (f"convert {name}",)}
         if JobKind.INFER in self._kinds:
             shards = self._add_shards(name, base, model)
@@ -151,6 +166,15 @@ class _Graph:
                 labels.append(label)
         return labels
 
+    def _conversion_params(self) -> dict[str, Any]:
+        """Return what was asked of ATC; nothing where nothing was, so that earlier conversions count."""
+        asked: dict[str, Any] = {}
+        if self._spec.atc != AtcOptions():
+            asked["atc"] = self._spec.atc.to_json()
+        if self._spec.cann is not None:
+            asked["cann"] = self._spec.cann
+        return asked
+
     @property
     def _samples(self) -> int:
         samples = 0 if self._dataset is None else self._dataset.samples
@@ -167,9 +191,11 @@ class _Graph:
         label: str,
         params: Mapping[str, Any],
         parents: Mapping[str, tuple[str, ...]] | None = None,
+        files: Mapping[str, str] | None = None,
     ) -> None:
         # The role that the upload plays is filled by it, not by a job.
         produced = {role: labels for role, labels in (parents or {}).items() if role != self._source_role}
+        inputs = {role: (digest,) for role, digest in (files or {}).items()}
         takes_upload = kind is JobKind.EXPORT or self._source_role in (parents or {})
         self._jobs.append(
             NewJob(
@@ -179,7 +205,7 @@ class _Graph:
                 recipe=self._recipe.id,
                 recipe_version=self._recipe.version,
                 params=params,
-                inputs={self._source_role: (self._spec.source.digest,)} if takes_upload else {},
+                inputs=inputs | ({self._source_role: (self._spec.source.digest,)} if takes_upload else {}),
                 parents=produced,
                 soc_version=self._place.soc_version if kind in {JobKind.INFER, JobKind.BENCHMARK} else None,
                 fresh=self._spec.fresh and kind not in {JobKind.EXPORT, JobKind.CONVERT},

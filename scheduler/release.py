@@ -11,7 +11,7 @@ from db.engine import Database
 from db.records import JobRecord
 from npuq.config import Settings
 from npuq.log import get_logger
-from npuq.specs import content_key
+from npuq.specs import TOOLCHAIN_PREFIX, content_key
 from npuq.states import DeviceKind, JobKind
 
 BATCH: Final = 200
@@ -43,8 +43,8 @@ def release_ready(database: Database, settings: Settings, has_artifact: Callable
     with database.read() as connection:
         doomed = job_queries.any_doomed(connection)
         ready = job_queries.ready(connection, BATCH)
-        toolchain = _toolchain(connection, settings) if ready else None
-        moves = _decide(connection, ready, toolchain, has_artifact)
+        toolchains = _toolchains(connection, settings) if ready else Toolchains()
+        moves = _decide(connection, ready, toolchains, has_artifact)
     skipped = database.transact(jobs.skip_doomed) if doomed else 0
     moves = [move for move in moves if move.reason != move.job.reason or move.reason is None]
     if not moves:
@@ -52,24 +52,42 @@ def release_ready(database: Database, settings: Settings, has_artifact: Callable
     return skipped + database.transact(lambda connection: sum(_apply(connection, move) for move in moves))
 
 
-def _toolchain(connection: Connection, settings: Settings) -> str | None:
-    """Return the toolchain that conversions use now: the newest one on a working host."""
+@dataclass(frozen=True, kw_only=True)
+class Toolchains:
+    """Which toolchains convert on the working hosts: the newest of those that are a host's default, and all."""
+
+    newest: str | None = None
+    known: frozenset[str] = frozenset()
+
+    def choose(self, job: JobRecord) -> tuple[str | None, str]:
+        """Return the toolchain for a conversion, or None and what the job waits for."""
+        asked = job.params.get("cann")
+        if asked is None:
+            return self.newest, "no host with ATC is online"
+        wanted = f"{TOOLCHAIN_PREFIX}{asked}"
+        return (wanted if wanted in self.known else None), f"no host with CANN {asked} is online"
+
+
+def _toolchains(connection: Connection, settings: Settings) -> Toolchains:
     slots = devices.find(connection, suspect_seconds=settings.timing.suspect_seconds, kind=DeviceKind.HOST)
-    return max((slot.toolchain for slot in slots if slot.toolchain), default=None)
+    return Toolchains(
+        newest=max((slot.toolchains[0] for slot in slots if slot.toolchains), default=None),
+        known=frozenset(toolchain for slot in slots for toolchain in slot.toolchains),
+    )
 
 
 def _decide(
     connection: Connection,
     ready: list[JobRecord],
-    newest_toolchain: str | None,
+    toolchains: Toolchains,
     has_artifact: Callable[[str], bool],
 ) -> list[_Move]:
     moves: list[_Move] = []
     taken: dict[str, str] = {}
     for job in ready:
-        toolchain = newest_toolchain if job.kind is JobKind.CONVERT else None
+        toolchain, missing = toolchains.choose(job) if job.kind is JobKind.CONVERT else (None, "")
         if job.kind is JobKind.CONVERT and toolchain is None:
-            moves.append(_Move(job=job, reason="no host with ATC is online"))
+            moves.append(_Move(job=job, reason=missing))
             continue
         key = _key(job, job_queries.inputs_of(connection, job), toolchain)
         twin = None if job.fresh else job_queries.equal_succeeded(connection, key)

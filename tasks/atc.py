@@ -1,9 +1,8 @@
-"""Runs `atc`: typed options to an argument list, one private folder, and a verdict on three witnesses.
+"""Runs `atc`: an argument list, one private folder, and a verdict on three witnesses.
 
-Never a shell, never an option that is not in `AtcOptions`. What to convert, and why, is `tasks.convert`'s business.
+Never a shell. What to convert, and how, is the business of `tasks.atc_command` and `tasks.convert`.
 """
 
-import re
 import subprocess
 import sys
 import time
@@ -13,65 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from npuq.errors import InvalidRequestError, ToolMissingError
-from npuq.specs import ATC_PRECISION_MODE
+from npuq.errors import ToolMissingError
 from tasks.ascend_errors import atc_error
+from tasks.atc_command import AtcCommand
 
 OM_MAGIC: Final = b"IMOD"
 SUCCESS: Final = "ATC run success"
+OUT_OF_MEMORY: Final = "atc_out_of_memory"
+"""Code of the error when the host's memory did not suffice; see `tasks.ascend_errors`."""
 _KEPT_LINES: Final = 400
-_ONNX: Final = 5
-_SOC_VERSION: Final = re.compile(r"Ascend[0-9][0-9A-Za-z_-]{1,30}")
-_INPUT_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AtcOptions:
-    """What `atc` is told; every value is checked when it is built.
-
-    Attributes:
-        model: the ONNX file, absolute.
-        output: where the OM goes, absolute and without `.om`.
-        input_shapes: input name -> static shape.
-        soc_version: for example `Ascend310P3`.
-        precision_mode: a value of `ATC_PRECISION_MODE`.
-
-    Raises:
-        InvalidRequestError: a value that `atc` must not see.
-    """
-
-    model: Path
-    output: Path
-    input_shapes: Mapping[str, tuple[int, ...]]
-    soc_version: str
-    precision_mode: str
-
-    def __post_init__(self) -> None:
-        if not (self.model.is_absolute() and self.output.is_absolute()):
-            raise InvalidRequestError("ATC is given absolute paths only")
-        if not _SOC_VERSION.fullmatch(self.soc_version):
-            raise InvalidRequestError(f"{self.soc_version!r} is not a soc_version; write it as in Ascend310P3")
-        if self.precision_mode not in ATC_PRECISION_MODE.values():
-            raise InvalidRequestError(f"{self.precision_mode!r} is not a precision mode of ATC that npuq uses")
-        for name, shape in self.input_shapes.items():
-            if not _INPUT_NAME.fullmatch(name) or not shape or min(shape) < 1:
-                raise InvalidRequestError(f"input {name!r} with shape {shape} cannot be given to ATC")
-
-    def arguments(self) -> list[str]:
-        """Return the argument list, without the program."""
-        shapes = ";".join(f"{name}:{','.join(map(str, shape))}" for name, shape in self.input_shapes.items())
-        images = all(len(shape) == len("NCHW") for shape in self.input_shapes.values())
-        options = {
-            "framework": _ONNX,
-            "model": self.model,
-            "output": self.output,
-            "input_format": "NCHW" if images else "ND",
-            "input_shape": shapes,
-            "soc_version": self.soc_version,
-            "precision_mode": self.precision_mode,
-            "log": "error",
-        }
-        return [f"--{key}={value}" for key, value in options.items()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,31 +38,31 @@ class Conversion:
     seconds: float
 
 
-def run_atc(atc: Path, options: AtcOptions, *, cwd: Path, environment: Mapping[str, str]) -> Conversion:
+def run_atc(atc: Path, command: AtcCommand, *, cwd: Path, environment: Mapping[str, str]) -> Conversion:
     """Convert; what `atc` prints also goes to this process's stdout.
 
     Args:
         atc: the program.
-        options: what to convert.
+        command: what to convert.
         cwd: a private folder: conversions litter it, and disturb each other in a shared one.
-        environment: see `tasks.cann.atc_environment`.
+        environment: see `tasks.atc_environment`.
 
     Raises:
         ToolError: `atc` failed, with its own code and its last lines.
         ToolMissingError: the program cannot be started.
     """
-    command = (str(atc), *options.arguments())
+    line = (str(atc), *command.arguments())
     started = time.monotonic()
-    status, output, said_success = _listen(command, cwd, environment)
+    status, output, said_success = _listen(line, cwd, environment)
     seconds = time.monotonic() - started
-    om = _written(options.output)
+    om = _written(command.output)
     if status != 0:
         raise atc_error(output, _exit_text(status))
     if not said_success:
         raise atc_error(output, "exit status 0, but it does not report success")
     if om is None:
         raise atc_error(output, "it reports success, but wrote no OM file")
-    return Conversion(om=om, command=command, seconds=seconds)
+    return Conversion(om=om, command=line, seconds=seconds)
 
 
 def _listen(command: tuple[str, ...], cwd: Path, environment: Mapping[str, str]) -> tuple[int, str, bool]:

@@ -1,39 +1,80 @@
-"""Finds CANN on this host: where the toolkit is, which version, where `atc` is, and what `atc` needs to run.
+"""Finds CANN on this host: which toolkits there are, side by side, their versions, and where each one's `atc` is.
 
 CANN does not come from PyPI. Nothing here runs anything.
 """
 
 import os
-import platform
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from npuq.errors import ToolMissingError
+from npuq.specs import TOOLCHAIN_PREFIX
 
 TOOLKIT_VARIABLE: Final = "ASCEND_TOOLKIT_HOME"
-USUAL_TOOLKITS: Final = (Path("/usr/local/Ascend/ascend-toolkit/latest"), Path("/usr/local/Ascend/cann"))
-_DRIVER_LIBRARIES: Final = (
-    Path("/usr/local/Ascend/driver/lib64/driver"),
-    Path("/usr/local/Ascend/driver/lib64/common"),
-    Path("/usr/local/Ascend/driver/lib64"),
+#: Where toolkits lie when nobody says; the first folder that has one is the host's own, the rest is beside it.
+USUAL_PLACES: Final = (
+    "/usr/local/Ascend/ascend-toolkit/latest",
+    "/usr/local/Ascend/cann",
+    "/usr/local/Ascend/ascend-toolkit/*",
+    "/usr/local/Ascend/cann-*",
 )
-_HAL: Final = "libascend_hal.so"
-_VERSION: Final = re.compile(r"^version\s*=\s*\[?([0-9A-Za-z._-]+)", re.IGNORECASE | re.MULTILINE)
-_MAX_COMPILE_PROCESSES: Final = 8
+_VERSION: Final = re.compile(r"^version\s*=\s*\[?([0-9][0-9A-Za-z._-]{0,39})", re.IGNORECASE | re.MULTILINE)
 _ADVICE: Final = (
     "Install the CANN toolkit and source its set_env.sh before starting the worker, or, without a card, start an "
     "emulated fleet."
 )
 
 
-def find_toolkit(environment: Mapping[str, str]) -> Path | None:
-    """Return the toolkit's folder: what the environment names, else where it usually is, else None."""
+@dataclass(frozen=True, kw_only=True)
+class Toolkit:
+    """An installed CANN toolkit.
+
+    Attributes:
+        root: its folder.
+        version: as its own files say, for example `8.0.RC2`.
+        is_default: what this host uses when nobody asks for a version.
+    """
+
+    root: Path
+    version: str
+    is_default: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        """Return what distinguishes it in content keys, for example `cann-8.0.RC2`."""
+        return f"{TOOLCHAIN_PREFIX}{self.version}"
+
+
+def toolkits(environment: Mapping[str, str]) -> tuple[Toolkit, ...]:
+    """Return the toolkits of this host, the default one first; of equal versions the first found.
+
+    The default is what the environment names, else the first of the usual places. Folders beside it count too: an
+    administrator keeps versions side by side as `ascend-toolkit/8.0.RC2`, `ascend-toolkit/7.0.0`.
+    """
+    found: dict[str, Toolkit] = {}
+    for root in _candidates(environment):
+        number = version(root)
+        if number is not None and number not in found:
+            found[number] = Toolkit(root=root, version=number, is_default=not found)
+    return tuple(found.values())
+
+
+def _candidates(environment: Mapping[str, str]) -> Iterator[Path]:
     named = environment.get(TOOLKIT_VARIABLE)
-    candidates = (Path(named),) if named else USUAL_TOOLKITS
-    return next((path for path in candidates if path.is_dir()), None)
+    if named:
+        yield Path(named)
+        yield from _folders(Path(named).parent, "*")
+        return
+    for place in USUAL_PLACES:
+        yield from _folders(Path(place).parent, Path(place).name)
+
+
+def _folders(parent: Path, pattern: str) -> list[Path]:
+    return sorted(path for path in parent.glob(pattern) if path.is_dir())
 
 
 def version(toolkit: Path) -> str | None:
@@ -49,53 +90,42 @@ def version(toolkit: Path) -> str | None:
     return None
 
 
-def fingerprint(environment: Mapping[str, str]) -> str:
-    """Return what distinguishes this host's toolchain in content keys, for example `cann-8.0.0-emulated`.
+def find_toolkit(environment: Mapping[str, str], wanted: str | None = None) -> Toolkit:
+    """Return a toolkit by version, the default one for None.
 
     Raises:
-        ToolMissingError: there is no toolkit, or it does not say its version.
+        ToolMissingError: there is none, or none of that version; the message names those that are there.
     """
-    toolkit = find_toolkit(environment)
-    if toolkit is None:
-        raise ToolMissingError(f"CANN was not found ({TOOLKIT_VARIABLE} and the usual folders). {_ADVICE}")
-    found = version(toolkit)
-    if found is None:
-        raise ToolMissingError(f"The CANN toolkit in {toolkit} does not say its version. {_ADVICE}")
-    return f"cann-{found}"
+    there = toolkits(environment)
+    if not there:
+        raise ToolMissingError(
+            f"CANN was not found ({TOOLKIT_VARIABLE} and the usual folders), or does not say its version. {_ADVICE}"
+        )
+    if wanted is None:
+        return there[0]
+    for toolkit in there:
+        if toolkit.version == wanted:
+            return toolkit
+    raise ToolMissingError(
+        f"CANN {wanted} is not on this host; it has {', '.join(toolkit.version for toolkit in there)}."
+    )
 
 
-def find_atc(environment: Mapping[str, str]) -> Path:
-    """Return the absolute path of `atc`: on PATH, else in the toolkit; raises ToolMissingError."""
-    toolkit = find_toolkit(environment)
-    in_toolkit = [] if toolkit is None else [toolkit / "bin", toolkit / "compiler" / "bin"]
-    places = os.pathsep.join([environment.get("PATH", ""), *map(str, in_toolkit)])
-    found = shutil.which("atc", path=places)
+def fingerprint(environment: Mapping[str, str]) -> str:
+    """Return what distinguishes this host's default toolchain in content keys; raises ToolMissingError."""
+    return find_toolkit(environment).fingerprint
+
+
+def find_atc(toolkit: Toolkit, environment: Mapping[str, str]) -> Path:
+    """Return the absolute path of a toolkit's `atc`; of the default one, what is on PATH comes first.
+
+    Raises:
+        ToolMissingError: it has none.
+    """
+    places = [str(toolkit.root / "bin"), str(toolkit.root / "compiler" / "bin")]
+    if toolkit.is_default:
+        places.insert(0, environment.get("PATH", ""))
+    found = shutil.which("atc", path=os.pathsep.join(places))
     if found is None:
-        raise ToolMissingError(f"`atc` was not found on PATH or in the CANN toolkit. {_ADVICE}")
+        raise ToolMissingError(f"`atc` was not found on PATH or in the CANN toolkit {toolkit.root}. {_ADVICE}")
     return Path(found).absolute()
-
-
-def atc_environment(environment: Mapping[str, str], log_folder: Path) -> dict[str, str]:
-    """Return the environment for one conversion: bounded parallelism, private logs, the driver's stub where needed.
-
-    Args:
-        environment: this process's own, already reduced to what a job may know.
-        log_folder: of the attempt.
-    """
-    processes = str(max(1, min(_MAX_COMPILE_PROCESSES, (os.cpu_count() or 1) * 8 // 10)))
-    result = {"TE_PARALLEL_COMPILER": processes, "MAX_COMPILE_CORE_NUMBER": processes, **environment}
-    result["ASCEND_PROCESS_LOG_PATH"] = str(log_folder)
-    stub = _driver_stub(environment)
-    if stub is not None:
-        result["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, [environment.get("LD_LIBRARY_PATH"), str(stub)]))
-    return result
-
-
-def _driver_stub(environment: Mapping[str, str]) -> Path | None:
-    """Return the folder of the toolkit's stub driver when this host has no driver: converting needs no card."""
-    toolkit = find_toolkit(environment)
-    searched = [*map(Path, filter(None, environment.get("LD_LIBRARY_PATH", "").split(os.pathsep))), *_DRIVER_LIBRARIES]
-    if toolkit is None or any((folder / _HAL).exists() for folder in searched):
-        return None
-    stub = toolkit / f"{platform.machine()}-linux" / "devlib"
-    return stub if stub.is_dir() else None

@@ -136,6 +136,15 @@ class ReportsFacts(Protocol):
         """Return JSON values to keep beside the metrics; same arguments and errors as `Recipe.evaluate`."""
 
 
+@runtime_checkable
+class SuggestsAtcOptions(Protocol):
+    """What a recipe may offer besides: options of ATC that its model needs."""
+
+    @property
+    def atc_table(self) -> Path:
+        """Return the TOML file with the table `[atc]`; see `tasks.atc_request`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BoundTensor:
     """An input or output of a loaded model: everything fixed."""

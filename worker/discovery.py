@@ -13,7 +13,6 @@ import psutil
 from db.records import NewDevice
 from npuq import __version__
 from npuq.config import Settings
-from npuq.errors import ToolMissingError
 from npuq.specs import id_component
 from npuq.states import DeviceKind
 from tasks import cann
@@ -22,6 +21,7 @@ from worker.npu_smi_tool import NpuSmi
 
 SLOT_MEMORY_BYTES: Final = 8 * 2**30
 """What one conversion may take (docs: one data point, an OOM kill at 7.6 GiB)."""
+MAX_TOOLCHAINS_CHARACTERS: Final = 100
 EMULATOR_VARIABLE: Final = "NPUQ_EMULATOR_HOME"
 
 
@@ -38,11 +38,23 @@ def is_emulated(environment: Mapping[str, str]) -> bool:
 
 
 def toolchain(environment: Mapping[str, str]) -> str:
-    """Return the fingerprint of this host's CANN, "" without one."""
-    try:
-        return cann.fingerprint(environment)
-    except ToolMissingError:
-        return ""
+    """Return the fingerprint of this host's default CANN, "" without one."""
+    found = cann.toolkits(environment)
+    return found[0].fingerprint if found else ""
+
+
+def toolchains(environment: Mapping[str, str]) -> str:
+    """Return the fingerprints of all of this host's CANN versions, the default one first, as the database keeps them.
+
+    Versions that no longer fit into its column are left out: nobody can ask for them.
+    """
+    text = ""
+    for toolkit in cann.toolkits(environment):
+        longer = f"{text} {toolkit.fingerprint}".strip()
+        if len(longer) > MAX_TOOLCHAINS_CHARACTERS:
+            break
+        text = longer
+    return text
 
 
 def slot_count(settings: Settings) -> int:
@@ -80,7 +92,7 @@ def slots(settings: Settings) -> list[NewDevice]:
             name="host slot",
             health="OK",
             emulated=is_emulated(os.environ),
-            toolchain=toolchain(os.environ),
+            toolchain=toolchains(os.environ),
         )
         for number in range(slot_count(settings))
     ]

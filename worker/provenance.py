@@ -10,7 +10,16 @@ from tasks.steps import StepOutcome
 
 #: What a job inherits from the conversion at the root of its inputs.
 _CONVERSION: Final = "conversion"
-_OF_CONVERSION: Final = ("command", "toolchain", "cann_version", "om_sha256", "atc_seconds", "soc_version", "host")
+_OF_CONVERSION: Final = (
+    "command",
+    "atc_options",
+    "toolchain",
+    "cann_version",
+    "om_sha256",
+    "atc_seconds",
+    "soc_version",
+    "host",
+)
 
 
 def facts_of(assignment: Assignment, outcome: StepOutcome) -> dict[str, Any]:
@@ -22,7 +31,7 @@ def facts_of(assignment: Assignment, outcome: StepOutcome) -> dict[str, Any]:
         "host": device.host,
         "device_id": device.device_id,
         "soc_version": assignment.params.get("soc_version") or device.soc_version,
-        "toolchain": device.toolchain,
+        "toolchain": outcome.facts.get("toolchain") or next(iter(device.toolchains), ""),
         "emulated": device.emulated,
     }
     if assignment.inputs.get("om"):

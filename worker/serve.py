@@ -3,8 +3,10 @@
 import argparse
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
+
+import psutil
 
 from db import devices, schema
 from db.artifacts import ArtifactStore
@@ -17,6 +19,7 @@ from npuq.errors import DeviceBusyError, NpuqError
 from npuq.log import get_logger
 from npuq.messages import device_queue, host_queue
 from npuq.states import DeviceKind
+from tasks.atc_environment import compile_processes, slot_environment
 from worker.app import build_app, worker_arguments
 from worker.child import Child, ChildConfig
 from worker.locks import DeviceLock, lock_folder
@@ -46,7 +49,7 @@ class KeptChild:
         """Return the living child, starting one if there is none."""
         if self._child is None or not self._child.alive:
             self.end()
-            self._child = Child(_config(self._settings, device, self._lock, self._feeders, assignment))
+            self._child = Child(_config(self._settings, device, self._lock, self._feeders, assignment=assignment))
             self._child.start()
         return self._child
 
@@ -58,14 +61,20 @@ class KeptChild:
 
 
 def _config(
-    settings: Settings, device: DeviceRecord, lock: DeviceLock, feeders: int, assignment: Assignment | None = None
+    settings: Settings,
+    device: DeviceRecord,
+    lock: DeviceLock,
+    feeders: int,
+    *,
+    env: Mapping[str, str] = os.environ,
+    assignment: Assignment | None = None,
 ) -> ChildConfig:
     name = device.device_id if assignment is None else f"{device.device_id}/{assignment.job_id[:8]}"
     return ChildConfig(
         name=name,
         device=device_ref(device),
         lock_fd=lock.descriptor,
-        env=os.environ,
+        env=env,
         feeders=feeders,
         sample_cache=settings.home / "cache" / "samples",
         sample_cache_bytes=settings.sample_cache_bytes,
@@ -74,11 +83,18 @@ def _config(
     )
 
 
-def fresh_children(settings: Settings, lock: DeviceLock) -> ChildSource:
-    """Return a source of one child per attempt, for host work: nothing of torch or ATC stays in memory."""
+def fresh_children(settings: Settings, lock: DeviceLock, slots: int) -> ChildSource:
+    """Return a source of one child per attempt, for host work: nothing of torch or ATC stays in memory.
+
+    Each of the `slots` attempts that may run at once has its share of the host's cores and memory.
+    """
+    processes = compile_processes(
+        cores=os.cpu_count() or 1, memory_bytes=psutil.virtual_memory().total, slots=max(1, slots)
+    )
+    env = slot_environment(os.environ, processes)
 
     def start(assignment: Assignment) -> Child:
-        child = Child(_config(settings, assignment.device, lock, 0, assignment))
+        child = Child(_config(settings, assignment.device, lock, 0, env=env, assignment=assignment))
         child.start()
         return child
 
@@ -103,7 +119,7 @@ def serve(settings: Settings, host: str, device_ids: Sequence[str], *, feeders: 
     lock.acquire(settings.timing.lost_seconds)
     store = ArtifactStore(settings.store, settings.home / "cache" / "artifacts")
     kept = None if chip is None else KeptChild(settings, lock, feeders)
-    children = fresh_children(settings, lock) if kept is None else kept
+    children = fresh_children(settings, lock, len(device_ids)) if kept is None else kept
     runner = Runner(settings, database, store, Sender(settings), device_ids, children)
     runner.take_over()
     if kept is not None and chip is not None:
