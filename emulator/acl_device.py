@@ -26,7 +26,9 @@ class LogLevel(IntEnum):
 
 
 INVALID_PARAMETER: Final = "[1004][Invalid parameter] "
-LOAD_FAILED: Final = "[1][ACL: invalid parameter] "
+#: The runtime's own FAILED is 1, and is shown with the text that ACL has for 1.
+FAILED: Final = "[1][ACL: invalid parameter] "
+ALLOCATION_FAILED: Final = "[2][ACL: memory allocation fail] "
 NO_CONTEXT: Final = "[107002][Error code unknown] "
 GENERAL_FAILURE: Final = "[-1][ACL: general failure] "
 MEMORY_TEXT: Final = """\
@@ -58,6 +60,7 @@ _INVALID_DEVICE_CODE: Final = 107001
 _DISCONNECTED_CODE: Final = 507901
 _NO_DRIVER_CODE: Final = 507899
 
+_ACL: Final = "acl"
 _initialised: set[str] = set()
 
 
@@ -122,9 +125,9 @@ def open_device(home: Home, device: int, threshold: int) -> Chip:
     if fleet.fault(None, FaultKind.NO_DRIVER):
         print_line("[ERROR] acl init failed, ret:507899")
         fail(_NO_DRIVER_CODE)
-    if "acl" not in _initialised:
+    if _ACL not in _initialised:
         log(LogLevel.INFO, threshold, "acl init success")
-        _initialised.add("acl")
+        _initialised.add(_ACL)
     visible = visible_chips(fleet)
     chip = fleet.chip(visible[device]) if 0 <= device < len(visible) else None
     if chip is None:
@@ -163,6 +166,11 @@ def strike_execution(home: Home, chip: Chip) -> None:
         hang()
 
 
-def reset_devices() -> None:
-    """Forget which devices are open, as `finalize` does."""
+def reset_devices(threshold: int = LogLevel.INFO) -> None:
+    """Close every open device and ACL itself, as `finalize` does; again is harmless."""
+    devices = sorted(_initialised - {_ACL})
+    for device in devices:
+        log(LogLevel.INFO, threshold, f"end to reset {device}")
+    if _initialised:
+        log(LogLevel.INFO, threshold, "end to finalize acl")
     _initialised.clear()

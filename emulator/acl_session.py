@@ -1,51 +1,28 @@
-"""`InferenceSession` of the emulated `aclruntime`: loads an OM on a chip and executes it there.
+"""`InferenceSession` of the emulated `aclruntime` as it was until mid 2023: feeds in, executions, outputs out.
 
-A chip executes one thing at a time, across processes. Static shapes only. The diary notes each session and each `run`;
-`run_start` is written before the wait for the chip, so that two owners of a chip show as overlapping runs.
+`emulator.acl_pipeline` adds what came later. What is loaded and executed is in `emulator.acl_model`, which shapes count
+in `emulator.acl_shapes`; this module has the Python API with its checks, their order and their words.
 """
 
-import itertools
 import os
+import signal
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 import numpy as np
 
-from emulator import diary, om
-from emulator.acl_device import (
-    EXECUTION_TEXT,
-    GENERAL_FAILURE,
-    INVALID_PARAMETER,
-    LOAD_FAILED,
-    MEMORY_TEXT,
-    NO_CONTEXT,
-    LogLevel,
-    current_home,
-    log,
-    open_device,
-    print_line,
-    reset_devices,
-    strike,
-    strike_execution,
-)
-from emulator.acl_tensors import Array, BaseTensor, DType, Tensor
-from emulator.diary import Event
-from emulator.engines import ComputedEngine, Engine, EngineError, TimedEngine, hold
-from emulator.fleet import Api, Chip, FaultKind, Fleet, Mode
-from emulator.home import Home
-from emulator.occupancy import Claim, DeviceMemoryError, claim
+from emulator.acl_device import ALLOCATION_FAILED, FAILED, GENERAL_FAILURE, LogLevel, log, reset_devices
+from emulator.acl_model import Execution, LoadedModel
+from emulator.acl_shapes import BoundShapes, TensorDescription
+from emulator.acl_tensors import Array, BaseTensor, Tensor
+from emulator.engines import Binding
 
-_RUNTIME_MEMORY_MB: Final = 96  # what a loaded model takes beside its weights
-_MEGABYTE: Final = 2**20
-_MODEL_IDS: Final = itertools.count(1)
-_WRONG_SOC_TEXT: Final = """\
-E19999: Inner Error!
-E19999 index:0 > stream_list.size(): 0, check invalid[FUNC:SetStream][FILE:task_info.cc][LINE:26]
-        TraceBack (most recent call last):
-[Model][FromData]load model from data failed, ge result[-][FUNC:ReportCallError][FILE:log_inner.cpp][LINE:161]"""
+Feeds = Sequence[Tensor | BaseTensor] | Mapping[str, Tensor]
+Timing = float | tuple[float, float]
+
+_MILLISECONDS: Final = 1000
 
 
 class SessionOptions:
@@ -57,254 +34,257 @@ class SessionOptions:
         self.acl_json_path = ""
 
 
-@dataclass(kw_only=True)
-class TensorDescription:
-    """An input or output of a model; `size` and `realsize` in bytes, equal for static shapes."""
-
-    name: str
-    datatype: DType
-    format: int
-    shape: list[int]
-    realsize: int
-    size: int
-
-
 class Summary:
-    """Device times of the executions since the last reset: ms, or (start, end) pairs of ms since the session began."""
+    """Device times of the executions since the last reset: ms, or (start, end) pairs of ms since the session began.
 
-    def __init__(self, exec_time_list: list[float] | list[tuple[float, float]]) -> None:
-        self.exec_time_list = exec_time_list
+    It stays connected with its session; each look at the list is a copy. The numbers are single precision, so pairs of
+    a session that is open for hours are coarse.
+    """
 
+    def __init__(self) -> None:
+        self._times: list[Timing] = []
 
-def _describe(info: om.TensorInfo) -> TensorDescription:
-    size = int(np.prod(info.shape, dtype=np.int64)) * np.dtype(info.dtype).itemsize
-    return TensorDescription(
-        name=info.name,
-        datatype=DType.of_numpy(info.dtype),
-        format=info.format,
-        shape=list(info.shape),
-        realsize=size,
-        size=size,
-    )
+    @property
+    def exec_time_list(self) -> list[Timing]:
+        """Return a copy of the times, oldest first."""
+        return list(self._times)
+
+    @exec_time_list.setter
+    def exec_time_list(self, times: Iterable[Timing]) -> None:
+        self._times = list(times)
+
+    def add(self, times: Iterable[Timing]) -> None:
+        """Append times."""
+        self._times.extend(times)
 
 
 class InferenceSession:
-    """A model on a chip. All arguments are positional and required, as with the real one."""
+    """A model on a chip. All arguments are positional and required, as with the real one; no options is a crash."""
 
-    def __init__(self, model_path: str, device_id: int, options: SessionOptions, /) -> None:
+    def __init__(self, model_path: str, device_id: int, options: SessionOptions | None, /) -> None:
+        if options is None:  # the real one follows the pointer without looking
+            signal.raise_signal(signal.SIGSEGV)
+            raise RuntimeError(FAILED)  # where somebody handles the signal
         self._options = options
         self._device = device_id
-        self._claim: Claim | None = None
-        self._process = os.getpid()
-        self._home = current_home()
-        self._chip = open_device(self._home, device_id, options.log_level)
-        self._om = _load(self._home, self._chip, model_path)
-        self._label = f"{self._om.name}/{self._om.digest[:8]}"
-        self._engine = _engine(self._home.fleet(), self._chip, self._om, model_path)
-        self._claim = _claim_memory(self._home, self._chip, self._om, model_path)
-        self._model_id = next(_MODEL_IDS)
-        self._inputs = [_describe(info) for info in self._om.description.inputs]
-        self._outputs = [_describe(info) for info in self._om.description.outputs]
+        self._model = LoadedModel(device_id, model_path, options.log_level)
+        self._bound = BoundShapes(self._model.description, options.log_level)
         self._zero = time.perf_counter()
-        self._times: list[tuple[float, float]] = []
-        log(LogLevel.INFO, options.log_level, f"load model {model_path} success")
-        log(LogLevel.INFO, options.log_level, "create model description success")
-        diary.note(self._home, Event.SESSION_OPEN, device=self._chip.logic_id, model=self._label, batch=self._batch)
-
-    @property
-    def _batch(self) -> int:
-        return self._om.description.batch
+        self._summary = Summary()
 
     def get_inputs(self) -> list[TensorDescription]:
-        """Return the inputs in the model's order."""
-        return self._inputs
+        """Return the inputs in the model's order; they follow what is set on the session."""
+        return list(self._bound.inputs)
 
     def get_outputs(self) -> list[TensorDescription]:
-        """Return the outputs in the model's order."""
-        return self._outputs
+        """Return the outputs in the model's order; with gears, as of the largest."""
+        return list(self._bound.outputs)
 
     def options(self) -> SessionOptions:
         """Return the live options: what is changed there counts for the next run."""
         return self._options
 
-    def set_staticbatch(self) -> None:
-        """Set every realsize to its size."""
-        for description in (*self._inputs, *self._outputs):
-            description.realsize = description.size
-
     def sumary(self) -> Summary:
-        """Return the times of all executions since the last reset, in the form of the fleet's API generation."""
-        if self._home.fleet().api is Api.FLOATS:
-            return Summary([end - start for start, end in self._times])
-        return Summary(list(self._times))
+        """Return the times of all executions since the last reset."""
+        return self._summary
 
     def reset_sumaryinfo(self) -> None:
         """Forget the times."""
-        self._times.clear()
+        self._summary.exec_time_list = []
 
-    def run(
-        self, output_names: list[str], feeds: Sequence[Tensor | BaseTensor] | Mapping[str, Tensor], /
-    ) -> list[Tensor]:
+    def set_staticbatch(self) -> int:
+        """Forget which gear or shape was set; sizes stay as they are."""
+        self._bound.set_static()
+        return 0
+
+    def set_dynamic_batchsize(self, batch_size: int, /) -> int:
+        """Choose a gear by its batch size; raises RuntimeError for a wrong one, which stdout explains."""
+        self._bound.set_batch(batch_size)
+        return 0
+
+    def set_dynamic_hw(self, height: int, width: int, /) -> int:
+        """Choose a gear by its image size; raises RuntimeError.
+
+        The real one calls the numbers width and height, and passes them on as height and width.
+        """
+        self._bound.set_image_size(height, width)
+        return 0
+
+    def set_dynamic_dims(self, dims: str, /) -> int:
+        """Choose a gear by the shapes of all inputs, `n1:1,3,224,224;n2:1,10`; raises RuntimeError."""
+        self._bound.set_dims(dims)
+        return 0
+
+    def set_dynamic_shape(self, shapes: str, /) -> int:
+        """Set the shapes of all inputs, written as for `set_dynamic_dims`; raises RuntimeError."""
+        self._bound.set_shape(shapes)
+        return 0
+
+    def set_custom_outsize(self, sizes: list[int], /) -> int:
+        """Set how many bytes the outputs get, by position."""
+        self._bound.custom_output_bytes = list(sizes)
+        return 0
+
+    def run(self, output_names: list[str], feeds: Feeds, /) -> list[Tensor]:
         """Execute `loop` times and return the outputs on the device, in the order of `output_names`.
 
         Args:
-            output_names: which outputs.
+            output_names: which outputs; one asked for twice comes without memory the second time.
             feeds: tensors on the device, in the model's order or by name; or BaseTensors, which are copied.
 
         Raises:
             RuntimeError: with the texts of the real runtime; the reason is on stdout.
         """
-        names = [description.name for description in self._outputs]
-        if not set(output_names) <= set(names) or len(set(output_names)) != len(output_names):
-            raise RuntimeError(INVALID_PARAMETER)
-        inputs = self._input_bytes(feeds)
-        noted: dict[str, Any] = {
-            "device": self._chip.logic_id,
-            "model": self._label,
-            "batch": self._batch,
-            "loop": self._options.loop,
-        }
-        diary.note(self._home, Event.RUN_START, **noted)
-        done = False
+        inputs = self._read(feeds)
+        binding = self._prepare(inputs)
+        return self._collect(output_names, self._repeat(inputs, binding, self._options.loop))
+
+    def create_tensor_from_fileslist(self, description: TensorDescription, files: list[str], /) -> Tensor:
+        """Return a tensor on the device that holds the files' bytes, one after another; raises RuntimeError."""
+        if min(description.shape, default=1) < 0:
+            self._log(LogLevel.ERROR, "TensorBaseMalloc failed ret:2")
+            raise RuntimeError(ALLOCATION_FAILED)
+        size = int(np.prod(description.shape, dtype=np.int64)) * description.datatype.item_bytes
+        memory = bytearray(size)
+        offset = 0
+        for index, name in enumerate(files):
+            content = self._file_content(name, offset, size)
+            if content is None:
+                self._log(LogLevel.ERROR, "ReadBinFile ToMemory failed ret:1")
+                self._log(LogLevel.ERROR, f"TensorBaseMalloc i:{index} file:{name} failed ret:1")
+                raise RuntimeError(FAILED)
+            memory[offset : offset + len(content)] = content
+            offset += len(content)
+        created = Tensor(np.frombuffer(memory, description.datatype.numpy_name).reshape(description.shape))
+        created.to_device(self._device)
+        return created
+
+    def finalize(self) -> None:
+        """Unload the model and reset the devices."""
+        self._model.unload()
+        reset_devices(self._options.log_level)
+
+    def _file_content(self, name: str, offset: int, size: int) -> bytes | None:
+        """Return what goes into memory at an offset, or None when it cannot."""
         try:
-            outputs = self._loop(inputs)
-            done = True
-        finally:
-            diary.note(self._home, Event.RUN_END, ok=done, **noted)
-        by_name = dict(zip(names, outputs, strict=True))
-        return [Tensor(by_name[name]).placed(self._device) for name in output_names]
+            content = Path(name).read_bytes()
+        except OSError:
+            self._log(LogLevel.ERROR, f"open file {name} failed")
+            return None
+        if not content:
+            self._log(LogLevel.ERROR, f"binfile is empty, filename is {name}")
+            return None
+        if offset + len(content) > size:
+            self._log(LogLevel.ERROR, f"offset:{offset} filesize:{len(content)} > size:{size} invalid")
+            return None
+        return content
 
-    def _loop(self, inputs: list[bytes]) -> list[Array]:
-        outputs: list[Array] = []
-        loops = max(1, self._options.loop)
-        for index in range(loops):
-            if loops > 1:
-                os.write(1, f"\rloop inference exec: ({index + 1}/{loops})".encode())
-            outputs = self._execute(inputs)
-        return outputs
-
-    def _execute(self, inputs: list[bytes]) -> list[Array]:
-        begun = time.perf_counter()
-        with self._home.locked(f"chip-{self._chip.logic_id}"):
-            strike_execution(self._home, self._chip)
-            computing = time.perf_counter()
-            outputs = self._compute(inputs)
-            slow = strike(self._home, self._chip.logic_id, FaultKind.SLOW)
-            if slow is not None:
-                hold((time.perf_counter() - computing) * (slow.factor - 1))
-        # As on a shared chip, the wait for a neighbour's execution is part of the time.
-        self._times.append(((begun - self._zero) * 1000, (time.perf_counter() - self._zero) * 1000))
-        return outputs
-
-    def _compute(self, inputs: list[bytes]) -> list[Array]:
-        try:
-            return self._engine.execute(inputs)
-        except EngineError as error:
-            print_line(EXECUTION_TEXT.format(error=error))
-            raise RuntimeError(GENERAL_FAILURE) from None  # as in `_refuse_model`
-
-    def _input_bytes(self, feeds: Sequence[Tensor | BaseTensor] | Mapping[str, Tensor]) -> list[bytes]:
-        """Return the bytes of every input; only their number is checked, neither dtype nor shape."""
-        if self._process != os.getpid():
-            # ACL does not survive a fork: the child has no context.
-            raise RuntimeError(NO_CONTEXT)
-        if self._claim is None:
-            self._refuse("no model had been loaded")
+    def _read(self, feeds: Feeds) -> list[bytes]:
+        """Return the bytes of every input; raises RuntimeError when they do not fit."""
+        self._model.check_usable()
         inputs = []
-        for index, (feed, wanted) in enumerate(zip(self._in_order(feeds), self._inputs, strict=True)):
+        for index, feed in enumerate(self._in_order(feeds)):
             data = feed.copy_bytes() if isinstance(feed, BaseTensor) else feed.device_bytes()
             if data is None:
-                self._refuse(f"input i:{index} name:{wanted.name} is not on the device")
-            if len(data) != wanted.realsize:
-                sizes = f"in size:{len(data)} needsize:{wanted.realsize}"
-                print_line(f"Check i:{index} name:{wanted.name} {sizes} not match")
-                raise RuntimeError(GENERAL_FAILURE)
+                self._refuse(f"input i:{index} is not on the device")
             inputs.append(data)
+        self._check_inputs(inputs)
         return inputs
 
-    def _in_order(self, feeds: Sequence[Tensor | BaseTensor] | Mapping[str, Tensor]) -> Sequence[Tensor | BaseTensor]:
+    def _check_inputs(self, inputs: Sequence[bytes]) -> None:
+        """Check the number of bytes and of inputs; neither element types nor shapes are looked at."""
+        wanted = self._bound.inputs
+        for index, (data, each) in enumerate(zip(inputs, wanted, strict=False)):
+            if len(data) != each.realsize:
+                sizes = f"in size:{len(data)} needsize:{each.realsize}"
+                self._log(LogLevel.ERROR, f"Check i:{index} name:{each.name} {sizes} not match")
+                self._refuse("Check InVector failed ret:-1")
+        if len(inputs) != len(wanted):
+            self._log(LogLevel.WARN, f"intensors in:{len(inputs)} need:{len(wanted)} not match")
+            self._refuse("Set InputsData failed ret:-1")
+
+    def _in_order(self, feeds: Feeds) -> Sequence[Tensor | BaseTensor]:
         """Return the feeds in the model's order."""
-        if isinstance(feeds, Mapping):
-            if feeds.keys() != {description.name for description in self._inputs}:
-                self._refuse("the names of the inputs do not match")
-            return [feeds[description.name] for description in self._inputs]
-        if len(feeds) != len(self._inputs):
-            self._refuse(f"input num:{len(feeds)} need:{len(self._inputs)} not match")
-        return feeds
+        if not isinstance(feeds, Mapping):
+            return feeds
+        wanted = self._bound.inputs
+        if len(feeds) != len(wanted):
+            self._log(LogLevel.ERROR, f"intensors size:{len(feeds)} need size:{len(wanted)} not match")
+            self._refuse("Check InVector failed ret:-1")
+        for index, each in enumerate(wanted):
+            if each.name not in feeds:
+                self._log(LogLevel.ERROR, f"intensors i:{index} name:{each.name} not find")
+                self._refuse("Check InVector failed ret:-1")
+        return [feeds[each.name] for each in wanted]
+
+    def _prepare(self, inputs: Sequence[bytes]) -> Binding:
+        """Return the shapes of an execution; raises RuntimeError when none fit."""
+        self._bound.check_set()
+        self._bound.check_outputs_sized()
+        binding = self._bound.binding()
+        if isinstance(binding, str):
+            self._model.refuse(binding)
+        sizes = [
+            int(np.prod(shape, dtype=np.int64)) * each.datatype.item_bytes
+            for shape, each in zip(binding.inputs, self._bound.inputs, strict=True)
+        ]
+        if sizes != [len(data) for data in inputs]:
+            self._model.refuse(f"the inputs have {[len(data) for data in inputs]} bytes, the shapes set need {sizes}")
+        return binding
+
+    def _repeat(self, inputs: Sequence[bytes], binding: Binding, loops: int) -> list[Array]:
+        """Execute so many times and return the outputs of the last; each is timed."""
+        outputs: list[Array] = []
+        with self._model.noted_run(binding, loops):
+            for index in range(loops):
+                execution = self._model.execute(inputs, binding)
+                self._summary.add([self._timing(execution)])
+                outputs = execution.outputs
+                self._check_memory(outputs)
+                if loops > 1:
+                    os.write(1, f"\rloop inference exec: ({index + 1}/{loops})".encode())
+        if loops > 1:
+            os.write(1, b"\n")
+        return outputs
+
+    def _check_memory(self, outputs: Sequence[Array]) -> None:
+        for output, size in zip(outputs, self._bound.output_bytes, strict=True):
+            if output.nbytes > size:
+                self._model.refuse(f"an output takes {output.nbytes} bytes, and has memory for {size}")
+
+    def _timing(self, execution: Execution) -> Timing:
+        return float(np.float32((execution.ended - execution.begun) * _MILLISECONDS))
+
+    def _collect(self, names: Sequence[str], outputs: Sequence[Array]) -> list[Tensor]:
+        by_name = dict(zip((each.name for each in self._bound.outputs), outputs, strict=True))
+        for name in names:
+            if name not in by_name:
+                self._log(LogLevel.ERROR, f"outnames {name} not valid")
+                self._refuse("Get OutTensors failed ret:-1")
+        tensors = [Tensor(by_name[name]).placed(self._device) for name in names]
+        return [tensor.taken() if names[index] in names[:index] else tensor for index, tensor in enumerate(tensors)]
+
+    def _log(self, level: LogLevel, text: str) -> None:
+        log(level, self._options.log_level, text)
 
     def _refuse(self, reason: str) -> NoReturn:
-        print_line(f"[ERROR] {reason}")
+        self._log(LogLevel.ERROR, reason)
         raise RuntimeError(GENERAL_FAILURE)
 
-    def free_resource(self) -> None:
-        """Unload the model; again is harmless, and a forked child does not unload its parent's."""
-        if self._claim is None or self._process != os.getpid():
-            return
-        self._claim.release()
-        self._claim = None
-        log(LogLevel.INFO, self._options.log_level, f"unload model success, model Id is {self._model_id}")
-        diary.note(self._home, Event.SESSION_CLOSE, device=self._chip.logic_id, model=self._label, batch=self._batch)
-
-    @staticmethod
-    def finalize() -> None:
-        """Reset the devices; callable on the class and on a session, as both generations of the API do."""
-        reset_devices()
-
     def __del__(self) -> None:
-        # A constructor that raised leaves an object without a claim, or without the attribute at all.
-        if getattr(self, "_claim", None) is not None:
-            self.free_resource()
+        # A constructor that raised leaves an object without a model.
+        if hasattr(self, "_model"):
+            self._model.unload()
 
     def __str__(self) -> str:
         lines = ["<Model>", f"device:\t{self._device}"]
-        for title, descriptions in (("input", self._inputs), ("output", self._outputs)):
+        for title, descriptions in (("input", self._bound.inputs), ("output", self._bound.outputs)):
             lines.append(f"{title}:")
             lines += [
                 f"  #{index}    {each.name}  ({', '.join(str(size) for size in each.shape)})  {each.datatype.text}"
                 f"  {each.size}  {each.realsize}"
                 for index, each in enumerate(descriptions)
             ]
-        return "\n".join(lines)
+        return "\n".join([*lines, ""])
 
     __repr__ = __str__
-
-
-def _load(home: Home, chip: Chip, model_path: str) -> om.Om:
-    """Read the OM and check that it was compiled for this chip; the exception does not say which of it failed."""
-    try:
-        model = om.read(Path(model_path))
-    except om.OmError as error:
-        print_line(f"[ERROR] {model_path}: {error}")
-        _refuse_model(model_path)
-    if model.description.soc_version != chip.soc_version or strike(home, chip.logic_id, FaultKind.WRONG_SOC):
-        print_line(_WRONG_SOC_TEXT)
-        _refuse_model(model_path)
-    if strike(home, chip.logic_id, FaultKind.OOM):
-        print_line(MEMORY_TEXT.format(pid=os.getpid()))
-        _refuse_model(model_path)
-    return model
-
-
-def _claim_memory(home: Home, chip: Chip, model: om.Om, model_path: str) -> Claim:
-    try:
-        return claim(home, chip, _RUNTIME_MEMORY_MB + -(-model.size_bytes // _MEGABYTE))
-    except DeviceMemoryError:
-        print_line(MEMORY_TEXT.format(pid=os.getpid()))
-        _refuse_model(model_path)
-
-
-def _engine(fleet: Fleet, chip: Chip, model: om.Om, model_path: str) -> Engine:
-    if fleet.mode is Mode.TIMED:
-        return TimedEngine(model, fleet.service_time, chip.logic_id)
-    try:
-        return ComputedEngine(model)
-    except EngineError as error:
-        print_line(f"[ERROR] {model_path}: {error}")
-        _refuse_model(model_path)
-
-
-def _refuse_model(model_path: str) -> NoReturn:
-    print_line(f"[ERROR] load model from file failed, model file is {model_path}")
-    print_line("[WARN] Check failed:processModel->LoadModelFromFile(modelPath), ret:1")
-    print_line("[WARN] no model had been loaded, unload failed")
-    raise RuntimeError(LOAD_FAILED) from None  # the real module has no more to say; the reason is on stdout

@@ -5,15 +5,15 @@ Attribute names are those of the pybind module and break the house's naming on p
 
 import ctypes
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.acl_device import device_count
+from emulator.acl_device import INVALID_PARAMETER, device_count, print_line
 
 Array = NDArray[Any]
 
@@ -49,10 +49,26 @@ class DType(IntEnum):
         """Return numpy's name of it."""
         return {"double": "float64"}.get(self.name, self.name)
 
+    @property
+    def item_bytes(self) -> int:
+        """Return the bytes of one element."""
+        return np.dtype(self.numpy_name).itemsize
+
     @classmethod
     def of_numpy(cls, name: str) -> "DType":
         """Return the member for numpy's name; raises KeyError."""
         return cls[{"float64": "double"}.get(name, name)]
+
+
+class MemoryType(IntEnum):
+    """`aclruntime.type`: where a tensor lies."""
+
+    memory_host = 0
+    memory_device = 1
+    memory_dvpp = 2
+
+    def __str__(self) -> str:
+        return f"type.{self.name}"
 
 
 #: Codes of the buffer protocol that the real module maps; any other silently becomes uint8.
@@ -119,12 +135,24 @@ class Tensor:
         data = _leading_bytes(buffer, view, elements * (view.itemsize if kind is not None else 1))
         self._kind = DType.uint8 if kind is None else kind
         self._array = np.frombuffer(data, self._kind.numpy_name).reshape(view.shape)
+        self._place = MemoryType.memory_host
         self._device = HOST
+        self._taken = False
 
     def placed(self, device: int) -> "Tensor":
         """Say that it lies on a device, as outputs do; returns itself, nothing is copied."""
-        self._device = device
+        self._place, self._device = MemoryType.memory_device, device
         return self
+
+    def taken(self) -> "Tensor":
+        """Say that another tensor has its memory, as of an output that was asked for twice; returns itself."""
+        self._taken = True
+        return self
+
+    @property
+    def type(self) -> MemoryType:
+        """Return where it lies."""
+        return self._place
 
     @property
     def device(self) -> int:
@@ -143,32 +171,91 @@ class Tensor:
 
     def to_device(self, device: int) -> None:
         """Move it to a device; raises RuntimeError when there is none of that number."""
-        if not 0 <= device < device_count():
-            raise RuntimeError("[1004][Invalid parameter] ")
-        with timed(MemorySummary.H2D_time_list):
-            self._array = self._array.copy()
-        self._device = device
+        self._move(device, MemoryType.memory_device)
+
+    def to_dvpp(self, device: int) -> None:
+        """Move it to the picture memory of a device; raises RuntimeError when there is none of that number."""
+        self._move(device, MemoryType.memory_dvpp)
 
     def to_host(self) -> None:
-        """Move it to host memory."""
+        """Move it to host memory; raises RuntimeError when its memory was taken."""
+        if self._place is MemoryType.memory_host:
+            return
+        if self._taken:
+            print_line("param2 pointer is nullptr")
+            _refuse("CheckCopyValid failed. ret=1004")
         with timed(MemorySummary.D2H_time_list):
             self._array = self._array.copy()
-        self._device = HOST
+        self._place, self._device = MemoryType.memory_host, HOST
 
     def device_bytes(self) -> bytes | None:
         """Return what an execution reads, or None when it lies in host memory."""
-        return None if self._device == HOST else self._array.tobytes()
+        return None if self._place is MemoryType.memory_host else self._array.tobytes()
+
+    def array(self) -> Array:
+        """Return its elements wherever it lies, read-only; for the emulator, not for its callers."""
+        return self._array
+
+    def _move(self, device: int, place: MemoryType) -> None:
+        if (self._device, self._place) == (device, place):
+            return
+        count = device_count()
+        if device < 0:
+            _refuse(f"deviceId({device}) is less than 0")
+        if device >= count:
+            _refuse(f"deviceId({device}) is bigger than deviceCount({count})")
+        with timed(MemorySummary.H2D_time_list):
+            self._array = self._array.copy()
+        self._place, self._device = place, device
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:  # noqa: ANN401, FBT001 - numpy's protocol
-        if self._device != HOST:
+        if self._place is not MemoryType.memory_host:
             raise RuntimeError("tensor is in npu. can't convert to numpy array")
         return np.array(self._array, dtype=dtype, copy=copy)
+
+    def __del__(self) -> None:
+        if getattr(self, "_taken", False):
+            print_line("[1003][Invalid Pointer] Free failed, ptrData is nullptr.")
 
     def __str__(self) -> str:
         shape = ", ".join(str(size) for size in self.shape)
         return f"<Tensor>\nshape:\t({shape})\ndtype:\t{self._kind.text}\ndevice:\t{self._device}"
 
     __repr__ = __str__
+
+
+def batch(inputs: Sequence[Tensor], keep_dims: bool = False) -> Tensor:  # noqa: FBT001, FBT002 - the signature of the real one
+    """Return one tensor of many, where the first lies: stacked on a new axis; with `keep_dims`, joined along the first.
+
+    Raises:
+        RuntimeError: there is none, or they differ in place, element type or shape; stdout says which.
+    """
+    if not inputs:
+        _refuse("input size(0)")
+    first = inputs[0]
+    for each in inputs[1:]:
+        if len(each.shape) != len(first.shape):
+            _refuse(f"dimension is not match ({len(first.shape)}) vs ({len(each.shape)})")
+        if each.device != first.device:
+            _refuse(f"deviceId is not match ({first.device}) vs ({each.device})")
+        if each.dtype is not first.dtype:
+            _refuse(f"data type is not match ({first.dtype.value}) vs ({each.dtype.value})")
+        if each.type is not first.type:
+            _refuse(f"memory type is not match ({first.type.value}) vs ({each.type.value})")
+        if (each.shape[1:], keep_dims or each.shape) != (first.shape[1:], keep_dims or first.shape):
+            _refuse(f"tensor shape is not match ({_listed(first.shape)}) vs ({_listed(each.shape)})")
+    arrays = [each.array() for each in inputs]
+    joined = Tensor(np.concatenate(arrays) if keep_dims else np.stack(arrays))
+    return joined if first.type is MemoryType.memory_host else joined.placed(first.device)
+
+
+def _listed(shape: Sequence[int]) -> str:
+    return ",".join(str(size) for size in shape)
+
+
+def _refuse(reason: str) -> NoReturn:
+    print_line(reason)
+    raise RuntimeError(INVALID_PARAMETER)
 
 
 def _leading_bytes(buffer: Any, view: memoryview, count: int) -> bytes:  # noqa: ANN401 - see Tensor

@@ -4,6 +4,7 @@ import ctypes
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -24,11 +25,34 @@ class EngineError(Exception):
     """The model cannot be built or executed."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Binding:
+    """The shapes of one execution.
+
+    Attributes:
+        inputs: in the model's order, no dimension open.
+        outputs: as `inputs`; None where only the execution tells.
+    """
+
+    inputs: tuple[tuple[int, ...], ...]
+    outputs: tuple[tuple[int, ...], ...] | None
+
+    @property
+    def batch(self) -> int:
+        """Return the first dimension of the first input, 1 where there is none."""
+        return self.inputs[0][0] if self.inputs and self.inputs[0] else 1
+
+
 class Engine(Protocol):
     """Executes one model."""
 
-    def execute(self, inputs: Sequence[bytes]) -> list[Array]:
-        """Return the outputs; inputs are raw bytes in the model's order, of the right size; raises EngineError."""
+    def execute(self, inputs: Sequence[bytes], binding: Binding) -> list[Array]:
+        """Return the outputs; raises EngineError.
+
+        Args:
+            inputs: raw bytes, in the model's order.
+            binding: the shapes of this execution, which must fit the bytes.
+        """
 
 
 class ComputedEngine:
@@ -49,13 +73,13 @@ class ComputedEngine:
         self._inputs = om.description.inputs
         self._outputs = [output.name for output in om.description.outputs]
 
-    def execute(self, inputs: Sequence[bytes]) -> list[Array]:
+    def execute(self, inputs: Sequence[bytes], binding: Binding) -> list[Array]:
         """Compute the outputs."""
-        feeds = {
-            info.name: np.frombuffer(data, info.dtype).reshape(info.shape)
-            for info, data in zip(self._inputs, inputs, strict=True)
-        }
         try:
+            feeds = {
+                info.name: np.frombuffer(data, info.dtype).reshape(shape)
+                for info, data, shape in zip(self._inputs, inputs, binding.inputs, strict=True)
+            }
             outputs: list[Array] = self._session.run(self._outputs, feeds)
         except Exception as error:  # as above
             raise EngineError(str(error)) from error
@@ -63,19 +87,28 @@ class ComputedEngine:
 
 
 class TimedEngine:
-    """Waits the modelled service time and answers zeros. The wait is the behaviour, not a way to wait for something."""
+    """Waits the modelled service time and answers zeros. The wait is the behaviour, not a way to wait for something.
+
+    Raises:
+        EngineError: the OM is of dynamic shape without gears: its outputs' shapes are not known without computing.
+    """
 
     def __init__(self, om: Om, model: ServiceTime, logic_id: int) -> None:
-        self._outputs = om.description.outputs
-        self._mean_seconds = model.mean_seconds(om.description.batch)
-        self._jitter = model.jitter
+        outputs = om.description.outputs
+        if not om.description.gears and any(-1 in output.shape for output in outputs):
+            raise EngineError("timed mode cannot execute dynamic shapes without gears")
+        self._dtypes = [output.dtype for output in outputs]
+        self._model = model
         self._random = random.Random(f"{model.seed}/{logic_id}/{om.digest}")  # noqa: S311 - a model, not a secret
 
-    def execute(self, inputs: Sequence[bytes]) -> list[Array]:  # noqa: ARG002 - nothing is computed
+    def execute(self, inputs: Sequence[bytes], binding: Binding) -> list[Array]:  # noqa: ARG002 - nothing is computed
         """Wait, and return zeros of the right shapes."""
-        deviation = self._random.uniform(-self._jitter, self._jitter) if self._jitter else 0.0
-        hold(self._mean_seconds * (1 + deviation))
-        return [np.zeros(output.shape, output.dtype) for output in self._outputs]
+        if binding.outputs is None:
+            raise EngineError("timed mode cannot execute dynamic shapes")
+        jitter = self._model.jitter
+        deviation = self._random.uniform(-jitter, jitter) if jitter else 0.0
+        hold(self._model.mean_seconds(binding.batch) * (1 + deviation))
+        return [np.zeros(shape, dtype) for shape, dtype in zip(binding.outputs, self._dtypes, strict=True)]
 
 
 def hold(seconds: float) -> None:

@@ -26,9 +26,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     monkeypatch.chdir(work)
     monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(installed.root))
     monkeypatch.delenv("ASCEND_RT_VISIBLE_DEVICES", raising=False)
-    acl_device.reset_devices()
+    acl_device.reset_devices(acl_device.LogLevel.ERROR)
     yield installed
-    acl_device.reset_devices()
+    acl_device.reset_devices(acl_device.LogLevel.ERROR)
 
 
 @pytest.fixture

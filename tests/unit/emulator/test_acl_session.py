@@ -15,6 +15,7 @@ import onnxruntime
 import pytest
 
 from emulator import aclruntime, atc
+from emulator.acl_pipeline import PipelinedSession
 from emulator.diary import read
 from emulator.fleet import Api, Fault, FaultKind, Mode, ServiceTime
 from emulator.home import Home
@@ -26,10 +27,11 @@ IMAGE = np.random.default_rng(2).standard_normal((2, 3, 8, 8)).astype(np.float32
 LOAD_FAILED = "[1][ACL: invalid parameter] "
 
 
-def _open(path: Path, device: int = 0, log_level: int = 2) -> aclruntime.InferenceSession:
+def _open(path: Path, device: int = 0, log_level: int = 2) -> PipelinedSession:
     options = aclruntime.session_options()
     options.log_level = log_level
-    return aclruntime.InferenceSession(str(path), device, options)
+    session: PipelinedSession = aclruntime.InferenceSession(str(path), device, options)
+    return session
 
 
 def _on_device(array: Any, device: int = 0) -> aclruntime.Tensor:
@@ -116,13 +118,13 @@ def test_wrong_feeds(compiled: Compiled, capfd: pytest.CaptureFixture[str]) -> N
     session = _open(compiled())
     small = _on_device(IMAGE[:1])
     assert _error(lambda: session.run(["features"], [small])) == "[-1][ACL: general failure] "
-    assert "Check i:0 name:image in size:768 needsize:1536 not match" in capfd.readouterr().out
+    assert "[ERROR] Check i:0 name:image in size:768 needsize:1536 not match" in capfd.readouterr().out
     whole = _on_device(IMAGE)
     bad_feeds: list[Any] = [[whole, whole], {"imag": whole}, [aclruntime.Tensor(IMAGE)]]
     for feeds in bad_feeds:
         assert _error(partial(session.run, ["features"], feeds)) == "[-1][ACL: general failure] "
-    for names in (["nothing"], ["features", "features"]):
-        assert _error(partial(session.run, names, [whole])) == "[1004][Invalid parameter] "
+    assert _error(partial(session.run, ["nothing"], [whole])) == "[-1][ACL: general failure] "
+    assert "[ERROR] outnames nothing not valid" in capfd.readouterr().out
     session.run(["features"], [_on_device(IMAGE.astype(np.float64).ravel()[: IMAGE.size // 2])])
 
 
@@ -197,7 +199,7 @@ def test_a_session_does_not_survive_a_fork(home: Home, compiled: Compiled, monke
     session = _open(compiled())
     tensor = _on_device(IMAGE)
     with monkeypatch.context() as forked:
-        forked.setattr("emulator.acl_session.os.getpid", lambda: -1)
+        forked.setattr("emulator.acl_model.os.getpid", lambda: -1)
         assert _error(lambda: session.run(["features"], [tensor])) == "[107002][Error code unknown] "
         session.free_resource()
     assert len(occupants(home)) == 1
@@ -292,7 +294,7 @@ def _timed(home: Home, base_ms: float) -> None:
     home.edit(lambda fleet: replace(fleet, mode=Mode.TIMED, service_time=model))
 
 
-def _milliseconds(session: aclruntime.InferenceSession) -> list[float]:
+def _milliseconds(session: PipelinedSession) -> list[float]:
     times: Any = session.sumary().exec_time_list
     return [end - start for start, end in times]
 

@@ -1,4 +1,4 @@
-from emulator.engines import TimedEngine
+from emulator.engines import Binding, TimedEngine
 from emulator.fleet import ServiceTime
 from emulator.om import Om, OmDescription, TensorInfo
 
@@ -20,7 +20,8 @@ OM = Om(
 
 def test_zeros_have_the_types_of_the_outputs() -> None:
     """All outputs, in order."""
-    outputs = TimedEngine(OM, ServiceTime(base_ms=0.0, per_sample_ms=0.0), 0).execute([])
+    binding = Binding(inputs=(), outputs=((4, 2), (4,)))
+    outputs = TimedEngine(OM, ServiceTime(base_ms=0.0, per_sample_ms=0.0), 0).execute([], binding)
     assert [(output.shape, output.dtype.name) for output in outputs] == [((4, 2), "int64"), ((4,), "float16")]
 
 
