@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from emulator.fleet import HEALTH_WORDS, Fault, FaultKind, Fleet, FleetFileError, Mode, ServiceTime
+from emulator.fleet import DRIVER_VERSION, HEALTH_WORDS, Fault, FaultKind, Fleet, FleetFileError, Mode, ServiceTime
 from emulator.home import ENVIRONMENT_VARIABLE, Home
 from emulator.install import CHIP_PROFILES, FleetPlan, install
 
@@ -79,6 +79,9 @@ def _add_install(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--chips-per-card", type=_positive, default=1, metavar="N", help="2: 300I Duo; 4: 300I (310)")
     parser.add_argument("--npu-ids", type=_numbers, default=(), metavar="0,1", help="NPU id of each card")
     parser.add_argument("--memory-mb", type=_positive, metavar="MB", help="memory of each chip (default: as the chip)")
+    parser.add_argument(
+        "--driver", default=DRIVER_VERSION, metavar="VERSION", help="npu-smi's version and layout (20.2 ... 26.0)"
+    )
     parser.add_argument("--timed", action="store_true", help="do not compute: answer zeros after a modelled time")
     parser.add_argument("--service-ms", type=float, default=2.0, metavar="MS", help="timed: per execution (default 2)")
     parser.add_argument(
@@ -114,6 +117,7 @@ def _install(options: argparse.Namespace) -> None:
         chips_per_card=options.chips_per_card,
         npu_ids=options.npu_ids,
         memory_mb=options.memory_mb,
+        driver=options.driver,
         mode=Mode.TIMED if options.timed else Mode.COMPUTED,
         service_time=ServiceTime(
             base_ms=options.service_ms, per_sample_ms=options.per_sample_ms, jitter=options.jitter, seed=options.seed

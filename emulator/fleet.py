@@ -72,11 +72,15 @@ class Chip:
         npu_id: its card for npu-smi; neither dense nor from 0.
         chip_id: which chip of the card.
         bus_id: PCIe address; the chips of a Duo share one.
-        name: npu-smi's Name, for example `310P3`.
+        name: npu-smi's Name, for example `310P3`; `Ascend910` on A3.
         memory_total_mb: device memory.
         memory_idle_mb: what npu-smi shows as used when nothing runs.
         power_w: rated power, None prints `NA`.
         temp_c: degrees Celsius.
+        ddr_used_mb: of the memory beside the high bandwidth memory, on 910A.
+        ddr_total_mb: that memory; 0: none.
+        die_id: the chip's own number, which stays when it is numbered anew; "": not shown.
+        soc: what ATC compiles for, where `name` does not tell; "": by `name`.
     """
 
     logic_id: int
@@ -88,11 +92,15 @@ class Chip:
     memory_idle_mb: int
     power_w: float | None = None
     temp_c: int = 45
+    ddr_used_mb: int = 0
+    ddr_total_mb: int = 0
+    die_id: str = ""
+    soc: str = ""
 
     @property
     def soc_version(self) -> str:
         """Return what ATC compiles for."""
-        return f"Ascend{self.name}"
+        return self.soc or f"Ascend{self.name.removeprefix('Ascend')}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -101,3 +101,14 @@ class Home:
         with path.open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+    def is_locked(self, name: str) -> bool:
+        """Return whether somebody holds a lock of this home at this instant; does not wait for it."""
+        try:
+            with (self.root / "locks" / f"{name}.lock").open("r") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False

@@ -10,21 +10,48 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from emulator.fleet import Chip, Fleet, FleetFileError, Mode, ServiceTime
+from emulator.fleet import DRIVER_VERSION, Chip, Fleet, FleetFileError, Mode, ServiceTime
 from emulator.home import ENVIRONMENT_VARIABLE, Home
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent
 
-#: npu-smi Name -> (memory in MB, of it used when idle, rated power or None); from tables of real cards.
-CHIP_PROFILES: Final[dict[str, tuple[int, int, float | None]]] = {
-    "310": (7759, 577, 12.8),
-    "310P1": (21527, 1074, 16.5),
-    "310P3": (21527, 1074, 16.5),
-    "310B1": (11577, 1797, 7.2),
-    "310B4": (3513, 1331, 7.2),
+
+@dataclass(frozen=True, kw_only=True)
+class ChipProfile:
+    """What a kind of chip is like, from tables of real cards.
+
+    Attributes:
+        memory_total_mb: device memory; of the 910 family the high bandwidth memory.
+        memory_idle_mb: of it used when nothing runs.
+        power_w: rated power, None prints `NA`.
+        ddr_total_mb: memory beside the high bandwidth memory.
+        has_bus: whether it sits on a PCIe bus; boards print `NA`.
+        soc: what ATC compiles for, where the name does not tell.
+    """
+
+    memory_total_mb: int
+    memory_idle_mb: int
+    power_w: float | None
+    ddr_total_mb: int = 0
+    has_bus: bool = True
+    soc: str = ""
+
+
+#: npu-smi Name -> what it is like.
+CHIP_PROFILES: Final[dict[str, ChipProfile]] = {
+    "310": ChipProfile(memory_total_mb=7759, memory_idle_mb=577, power_w=12.8),
+    "310P1": ChipProfile(memory_total_mb=21527, memory_idle_mb=1074, power_w=16.5),
+    "310P3": ChipProfile(memory_total_mb=21527, memory_idle_mb=1074, power_w=16.5),
+    "310B1": ChipProfile(memory_total_mb=11577, memory_idle_mb=1797, power_w=7.2, has_bus=False),
+    "310B4": ChipProfile(memory_total_mb=3513, memory_idle_mb=1331, power_w=7.2, has_bus=False),
+    "910A": ChipProfile(memory_total_mb=32768, memory_idle_mb=1, power_w=64.3, ddr_total_mb=15079),
+    "910B3": ChipProfile(memory_total_mb=65536, memory_idle_mb=3316, power_w=89.9),
+    "910B4": ChipProfile(memory_total_mb=32768, memory_idle_mb=2871, power_w=82.6),
+    "Ascend910": ChipProfile(memory_total_mb=65536, memory_idle_mb=2876, power_w=162.8, soc="Ascend910_9391"),
 }
 
 
@@ -38,6 +65,7 @@ class FleetPlan:
         chips_per_card: 1; 2 on a 300I Duo; 4 on a 300I with 310 chips.
         npu_ids: one per card, ascending; empty: from 0.
         memory_mb: of each chip; None: as its profile says.
+        driver: version that npu-smi prints; decides the layout of its tables.
         mode: what an execution does.
         service_time: for timed mode.
     """
@@ -47,6 +75,7 @@ class FleetPlan:
     chips_per_card: int = 1
     npu_ids: Sequence[int] = ()
     memory_mb: int | None = None
+    driver: str = DRIVER_VERSION
     mode: Mode = Mode.COMPUTED
     service_time: ServiceTime = field(default_factory=ServiceTime)
 
@@ -60,7 +89,7 @@ def build_fleet(plan: FleetPlan) -> Fleet:
         raise FleetFileError("a fleet needs at least one card with one chip")
     if len(npu_ids) != plan.cards or len(set(npu_ids)) != plan.cards:
         raise FleetFileError(f"{plan.cards} cards need as many different NPU ids, got {list(npu_ids)}")
-    total_mb, idle_mb, power_w = CHIP_PROFILES[plan.chip]
+    profile = CHIP_PROFILES[plan.chip]
     chips = tuple(
         Chip(
             logic_id=card * plan.chips_per_card + chip_id,
@@ -68,18 +97,29 @@ def build_fleet(plan: FleetPlan) -> Fleet:
             chip_id=chip_id,
             bus_id=_bus_id(plan, card, chip_id),
             name=plan.chip,
-            memory_total_mb=plan.memory_mb or total_mb,
-            memory_idle_mb=idle_mb,
-            power_w=power_w,
+            memory_total_mb=plan.memory_mb or profile.memory_total_mb,
+            memory_idle_mb=profile.memory_idle_mb,
+            power_w=profile.power_w,
+            ddr_total_mb=profile.ddr_total_mb,
+            die_id=_die_id(plan.chip, npu_id, chip_id),
+            soc=profile.soc,
         )
         for card, npu_id in enumerate(npu_ids)
         for chip_id in range(plan.chips_per_card)
     )
-    return Fleet(chips=chips, mode=plan.mode, service_time=plan.service_time)
+    return Fleet(chips=chips, driver_version=plan.driver, mode=plan.mode, service_time=plan.service_time)
+
+
+def _die_id(name: str, npu_id: int, chip_id: int) -> str:
+    """Return a number that looks like a die's; `fleet.json` keeps it when somebody numbers the cards anew."""
+    digits = sha256(f"{name}/{npu_id}/{chip_id}".encode()).hexdigest().upper()
+    return " ".join(digits[start : start + 8] for start in range(0, 40, 8))
 
 
 def _bus_id(plan: FleetPlan, card: int, chip_id: int) -> str:
-    """Return a PCIe address: the two chips of a 300I Duo share one, the four of a 300I do not."""
+    """Return a PCIe address: the two chips of a 300I Duo share one, the four of a 300I do not; boards have none."""
+    if not CHIP_PROFILES[plan.chip].has_bus:
+        return "NA"
     shared = plan.chip.startswith("310P")
     bus = card + 1 if shared else card * plan.chips_per_card + chip_id + 1
     return f"{bus >> 8:04X}:{bus & 0xFF:02X}:00.0"

@@ -7,11 +7,11 @@ of a process that died. Standard library only.
 import itertools
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
-from emulator.fleet import Chip
+from emulator.fleet import Chip, FaultKind, Fleet
 from emulator.home import Home
 
 _SERIAL: Final = itertools.count()
@@ -40,6 +40,10 @@ class Occupant:
     name: str
     memory_mb: int
 
+    def with_memory(self, memory_mb: int) -> Self:
+        """Return the same use with another amount."""
+        return replace(self, memory_mb=memory_mb)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
@@ -67,10 +71,17 @@ def occupants(home: Home) -> list[Occupant]:
     return sorted(found, key=lambda each: (each.logic_id, each.pid))
 
 
+def computing_chips(home: Home, fleet: Fleet) -> frozenset[int]:
+    """Return the logic ids of the chips that execute at this instant: their lock is held."""
+    return frozenset(chip.logic_id for chip in fleet.chips if home.is_locked(f"chip-{chip.logic_id}"))
+
+
 def claim(home: Home, chip: Chip, memory_mb: int) -> Claim:
     """Use memory of a chip for this process; raises DeviceMemoryError when it has not enough left."""
     with home.locked("memory"):
         held = sum(each.memory_mb for each in occupants(home) if each.logic_id == chip.logic_id)
+        leak = home.fleet().fault(chip.logic_id, FaultKind.LEAK)
+        held += leak.memory_mb if leak else 0
         if chip.memory_idle_mb + held + memory_mb > chip.memory_total_mb:
             raise DeviceMemoryError(f"{memory_mb} MB wanted, {held} MB held by others")
         return _write_record(home, chip.logic_id, memory_mb)
