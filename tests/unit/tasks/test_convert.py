@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npuq.errors import Blame, InvalidRequestError, ToolError, ToolMissingError
@@ -157,6 +157,7 @@ def test_impossible_parameters_are_refused(request_: StepRequest, toolkit: Path,
     assert not (request_.workdir / "seen.json").exists()
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(name=st.text(max_size=30))
 def test_an_input_name_stays_one_argument_or_is_refused(name: str) -> None:
     """No name can add an option, an input or a shape."""
