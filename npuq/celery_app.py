@@ -40,6 +40,7 @@ def make_app(settings: Settings, queues: Sequence[str] = (SUBMIT_QUEUE,)) -> Any
     """
     from celery import Celery
     from kombu import Exchange, Queue
+    from kombu.transport import redis as _transport  # noqa: F401 - kombu's own late imports race between threads
 
     _survive_malformed_messages()
     if not settings.broker.startswith(("redis://", "rediss://", "redis+socket://", "sentinel://")):
