@@ -115,6 +115,7 @@ class Sender:
 
         target = Queue(queue, Exchange("npuq", type="direct"), routing_key=queue)
         try:
+            self._redis.ping()  # fails at once, where kombu would try again for seconds
             with self._app.producer_pool.acquire(block=True, timeout=CONNECT_TIMEOUT_SECONDS) as producer:
                 self._app.send_task(task, args=[payload], producer=producer, declare=[target], queue=target)
         except (KombuError, RedisError, OSError) as error:

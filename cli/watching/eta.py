@@ -1,4 +1,4 @@
-"""How long a run may still take, from the jobs of it that are over. Pure; None when that cannot be said honestly."""
+"""How long a run may still take, from jobs that are over. Pure; None when that cannot be said honestly."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -17,6 +17,7 @@ def remaining_seconds(
     shares: Mapping[str, float],
     slots: Mapping[DeviceKind, int],
     now: datetime,
+    earlier: Sequence[JobRecord] = (),
 ) -> float | None:
     """Return an estimate of the seconds until a run ends.
 
@@ -27,11 +28,12 @@ def remaining_seconds(
         shares: id of a running job -> share of it that is done, 0 to 1.
         slots: how many devices of each kind work for the run.
         now: the moment that running jobs are looked at.
+        earlier: jobs of other runs of the same recipe, for kinds of which this run has none that is over.
 
     Returns:
-        None when a job of some kind is open and none of its kind is over yet, or when nothing can run.
+        None when a job of some kind is open and none of its kind ever ended, or when nothing can run.
     """
-    paces = _seconds_per_unit(jobs)
+    paces = _seconds_per_unit(earlier) | _seconds_per_unit(jobs)
     queues: dict[DeviceKind, float] = {}
     for job in jobs:
         if job.state in FINAL_JOB_STATES:

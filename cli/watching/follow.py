@@ -2,14 +2,15 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
 from cli.session import Session
 from cli.watching import lines, live
-from cli.watching.snapshot import Snapshot, read_snapshot
+from cli.watching.snapshot import Snapshot, read_earlier, read_snapshot
 from cli.watching.waiting import outbox_runs
+from db.records import JobRecord
 from npuq.errors import ExitCode, NotFoundError
 from npuq.states import FINAL_RUN_STATES, RunState
 
@@ -49,10 +50,10 @@ def watch_until_over(session: Session, run_id: str) -> Snapshot:
 
 def read_until(session: Session, run_id: str, show: Show, done: Callable[[Snapshot], bool]) -> Snapshot:
     """Read a run again and again, show each snapshot, and return the first that is `done`."""
-    suspect_seconds = session.settings.timing.suspect_seconds
+    reader = _Reader(session, run_id)
     while True:
         began = time.monotonic()
-        snapshot = _read(session, run_id, suspect_seconds)
+        snapshot = reader.read()
         if snapshot is not None:
             show(snapshot)
             if done(snapshot):
@@ -61,16 +62,27 @@ def read_until(session: Session, run_id: str, show: Show, done: Callable[[Snapsh
         time.sleep(max(POLL_SECONDS, took / READING_SHARE))
 
 
-def _read(session: Session, run_id: str, suspect_seconds: float) -> Snapshot | None:
-    """Return a run; None while it waits in the outbox."""
-    try:
-        with session.read() as connection:
-            return read_snapshot(connection, run_id, suspect_seconds=suspect_seconds)
-    except NotFoundError:
-        if run_id not in outbox_runs(session):
-            raise
-        session.client.flush_outbox()
-        return None
+class _Reader:
+    """Reads a run; what helps the estimate is read once."""
+
+    def __init__(self, session: Session, run_id: str) -> None:
+        self._session = session
+        self._run_id = run_id
+        self._earlier: Sequence[JobRecord] | None = None
+
+    def read(self) -> Snapshot | None:
+        """Return the run; None while it waits in the outbox. Raises NotFoundError when nobody knows it."""
+        suspect_seconds = self._session.settings.timing.suspect_seconds
+        try:
+            with self._session.read() as connection:
+                if self._earlier is None:
+                    self._earlier = read_earlier(connection, self._run_id)
+                return read_snapshot(connection, self._run_id, suspect_seconds=suspect_seconds, earlier=self._earlier)
+        except NotFoundError:
+            if self._run_id not in outbox_runs(self._session):
+                raise
+            self._session.client.flush_outbox()
+            return None
 
 
 @contextmanager

@@ -11,8 +11,9 @@ from npuq.states import FINAL_RUN_STATES, JobState, RunState
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+NAME_WIDTH: Final = 10
 BAR_WIDTH: Final = 30
-REDRAWS_PER_SECOND: Final = 4
+AMOUNT_WIDTH: Final = 25
 
 
 def picture(snapshot: Snapshot) -> "RenderableType":
@@ -25,6 +26,8 @@ def picture(snapshot: Snapshot) -> "RenderableType":
     run = snapshot.run
     title = Text.assemble((run.name, "bold"), "  ", (run.run_id, "dim"), "  ", (run.state, state_style(run.state)))
     bars = Table.grid(padding=(0, 2, 0, 0))
+    for width in (NAME_WIDTH, BAR_WIDTH, AMOUNT_WIDTH, None):  # or the columns would jump from redraw to redraw
+        bars.add_column(min_width=width)
     bars.add_row(
         Text("run", "bold"),
         ProgressBar(total=max(1, snapshot.total), completed=snapshot.done, width=BAR_WIDTH),

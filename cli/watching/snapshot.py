@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy import Connection, select
 
@@ -11,9 +12,10 @@ from db import devices, job_queries, runs
 from db.records import DeviceRecord, JobRecord, RunRecord
 from db.types import db_now
 from npuq.errors import NotFoundError
-from npuq.states import ACTIVE_JOB_STATES, FINAL_JOB_STATES, DeviceKind, DeviceState, JobState
+from npuq.states import ACTIVE_JOB_STATES, FINAL_JOB_STATES, DeviceKind, DeviceState, JobKind, JobState
 
-_SLOT_STATES = frozenset({DeviceState.ONLINE, DeviceState.BUSY})
+EARLIER_JOBS: Final = 50
+_SLOT_STATES: Final = frozenset({DeviceState.ONLINE, DeviceState.BUSY})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +88,23 @@ class Snapshot:
         return ((self.run.finished_at or self.taken_at) - self.run.created_at).total_seconds()
 
 
-def read_snapshot(connection: Connection, run_id: str, *, suspect_seconds: float) -> Snapshot:
-    """Return a run at this moment; raises NotFoundError."""
+def read_earlier(connection: Connection, run_id: str) -> list[JobRecord]:
+    """Return some jobs of each kind that succeeded lately in other runs of a run's recipe; raises NotFoundError."""
+    run = runs.get(connection, run_id)
+    if run is None:
+        raise NotFoundError(f"no run {run_id}; see: npuq runs list")
+    recent = [
+        job
+        for kind in JobKind
+        for job in job_queries.find(connection, kind=kind, state=JobState.SUCCEEDED, limit=EARLIER_JOBS)
+    ]
+    return [job for job in recent if job.recipe == run.recipe and job.run_id != run_id]
+
+
+def read_snapshot(
+    connection: Connection, run_id: str, *, suspect_seconds: float, earlier: Sequence[JobRecord] = ()
+) -> Snapshot:
+    """Return a run at this moment; `earlier` helps the estimate. Raises NotFoundError."""
     run = runs.get(connection, run_id)
     if run is None:
         raise NotFoundError(f"no run {run_id}; see: npuq runs list")
@@ -102,7 +119,9 @@ def read_snapshot(connection: Connection, run_id: str, *, suspect_seconds: float
         run=run,
         jobs=jobs,
         occupations=occupations(fleet, jobs, progress, now),
-        remaining_seconds=remaining_seconds(jobs, shares=shares, slots=slots, now=now) if jobs else None,
+        remaining_seconds=remaining_seconds(jobs, shares=shares, slots=slots, now=now, earlier=earlier)
+        if jobs
+        else None,
         taken_at=now,
     )
 
