@@ -13,6 +13,7 @@ from npuq.config import Settings
 from npuq.log import get_logger
 from npuq.specs import content_key
 from npuq.states import DeviceKind, JobKind
+from scheduler.placement import is_working
 
 BATCH: Final = 200
 """Jobs moved in one transaction."""
@@ -55,7 +56,7 @@ def release_ready(database: Database, settings: Settings, has_artifact: Callable
 def _toolchain(connection: Connection, settings: Settings) -> str | None:
     """Return the toolchain that conversions use now: the newest one on a working host."""
     slots = devices.find(connection, suspect_seconds=settings.timing.suspect_seconds, kind=DeviceKind.HOST)
-    return max((slot.toolchain for slot in slots if slot.toolchain), default=None)
+    return max((slot.toolchain for slot in slots if slot.toolchain and is_working(slot)), default=None)
 
 
 def _decide(
