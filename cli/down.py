@@ -1,7 +1,5 @@
 """`npuq down`."""
 
-import sys
-
 import typer
 
 from cli.session import settings_of
@@ -10,7 +8,8 @@ from cli.session import settings_of
 def command(ctx: typer.Context) -> None:
     """Stop the fleet that `npuq up` started here; runs, results and files stay."""
     from cli.fleet.embedded import EmbeddedFleet
+    from cli.output import tell
 
     settings = settings_of(ctx)
-    if not EmbeddedFleet(settings, lambda line: sys.stderr.write(f"{line}\n")).down():
-        sys.stderr.write(f"nothing of {settings.home} is running\n")
+    if not EmbeddedFleet(settings, tell).down():
+        tell(f"nothing of {settings.home} is running")

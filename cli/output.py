@@ -62,6 +62,12 @@ class View(Generic[T]):
     empty: str
 
 
+def tell(line: str) -> None:
+    """Write a line for people to stderr, at once."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
 def show_many(records: Sequence[T], view: View[T], wanted: Format) -> None:
     """Write records to stdout; says on stderr when there is none and a person looks."""
     if not records and wanted in {Format.TABLE, Format.MD}:

@@ -1,6 +1,5 @@
 """`npuq up`."""
 
-import sys
 from typing import Annotated
 
 import typer
@@ -29,13 +28,14 @@ def command(
     """
     from cli.fleet.embedded import EmbeddedFleet
     from cli.fleet.emulated import Emulation
+    from cli.output import tell
 
     if timed and emulate is None:
         raise InvalidRequestError("--timed needs --emulate N: real chips cannot be told to be quick")
     settings = settings_of(ctx)
-    fleet = EmbeddedFleet(settings, lambda line: sys.stderr.write(f"{line}\n"))
+    fleet = EmbeddedFleet(settings, tell)
     emulation = None if emulate is None else Emulation(cards=emulate, chip=chip, timed=timed)
     if fleet.up(emulation, timeout_seconds=START_TIMEOUT_SECONDS):
-        sys.stderr.write(f"the fleet is up in {settings.home}; next: npuq status, npuq sweep --help\n")
+        tell(f"the fleet is up in {settings.home}; next: npuq status, npuq sweep --help")
     else:
-        sys.stderr.write("the fleet is up already; see: npuq status\n")
+        tell("the fleet is up already; see: npuq status")

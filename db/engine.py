@@ -89,9 +89,13 @@ def _translated(engine: Engine) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
+        where = redact(str(engine.url.render_as_string(hide_password=True)))
+        if _field(error.orig, "C")[:2] in _POSTGRESQL_REFUSALS:
+            raise DatabaseError(
+                f"the database {where} refuses the connection ({_first_line(error)}); check database_url", retry=False
+            ) from error
         if not (error.connection_invalidated or _is_outage(error)):
             raise
-        where = redact(str(engine.url.render_as_string(hide_password=True)))
         raise DatabaseError(
             f"the database {where} does not answer ({_first_line(error)}); check that it is up and reachable",
         ) from error
@@ -99,6 +103,8 @@ def _translated(engine: Engine) -> Iterator[None]:
 
 _SQLITE_OUTAGES: Final = ("locked", "busy", "full", "disk i/o", "unable to open", "readonly", "timeout")
 _POSTGRESQL_OUTAGES: Final = frozenset({"08", "40", "53", "55", "57"})
+#: Classes of SQLSTATE: invalid authorisation, no such database.
+_POSTGRESQL_REFUSALS: Final = frozenset({"28", "3D"})
 _BROKEN_CONNECTION: Final = frozenset({"InterfaceError", "BrokenPipeError", "ConnectionResetError", "TimeoutError"})
 
 
@@ -107,18 +113,20 @@ def _is_outage(error: DBAPIError) -> bool:
     original = error.orig
     if isinstance(error, OperationalError) and type(original).__module__.startswith("sqlite3"):
         return any(word in str(original).lower() for word in _SQLITE_OUTAGES)
-    return type(original).__name__ in _BROKEN_CONNECTION or _sqlstate(original)[:2] in _POSTGRESQL_OUTAGES
+    return type(original).__name__ in _BROKEN_CONNECTION or _field(original, "C")[:2] in _POSTGRESQL_OUTAGES
 
 
-def _sqlstate(original: BaseException | None) -> str:
+def _field(original: BaseException | None, name: str) -> str:
+    """Return a field of PostgreSQL's answer (`C`: SQLSTATE, `M`: message), "" for every other error."""
     arguments: Any = getattr(original, "args", ())
     if arguments and isinstance(arguments[0], dict):
-        return str(arguments[0].get("C", ""))
+        return str(arguments[0].get(name, ""))
     return ""
 
 
 def _first_line(error: DBAPIError) -> str:
-    return str(error.orig).strip().splitlines()[0][:200] if str(error.orig).strip() else type(error.orig).__name__
+    said = (_field(error.orig, "M") or str(error.orig)).strip()
+    return said.splitlines()[0][:200] if said else type(error.orig).__name__
 
 
 def open_database(url: str) -> Database:

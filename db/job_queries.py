@@ -268,19 +268,16 @@ def assignment(connection: Connection, job_id: str, attempt: int, owner: str, su
     )
 
 
-def running_elsewhere(connection: Connection, device_ids: Sequence[str], owner: str) -> list[tuple[str, int, int, int]]:
-    """Return (job, attempt, beats, losses) of attempts that run on these devices under other owners.
+def running_on(connection: Connection, device_ids: Sequence[str]) -> list[tuple[str, int, int, int]]:
+    """Return (job, attempt, beats, losses) of the attempts that run on these devices.
 
-    Only for a worker that holds the devices' locks: the kernel has then said that no process of them is left.
+    For a worker that holds the devices' locks and has claimed nothing yet: the kernel has said that no process of
+    these attempts is left.
     """
     rows = connection.execute(
         select(Attempt.job_id, Attempt.number, Attempt.beats, Job.losses)
         .join(Job, Job.id == Attempt.job_id)
-        .where(
-            Attempt.device_id.in_(device_ids),
-            Attempt.state == AttemptState.RUNNING,
-            Attempt.owner != owner,
-        )
+        .where(Attempt.device_id.in_(device_ids), Attempt.state == AttemptState.RUNNING)
     )
     return [(row.job_id, row.number, row.beats, row.losses) for row in rows]
 

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, delete, exists, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from db import artifacts, results
 from db.records import BeatReply, Completion, NewArtifact, NewJob
 from db.tables import Attempt, Device, Job, JobInput, LogChunk, Run
-from db.types import db_now
+from db.types import db_now, storable
 from npuq.errors import ErrorInfo, SupersededError
 from npuq.retry import Decision
 from npuq.states import (
@@ -36,10 +37,10 @@ _NO_ERROR: Final[Mapping[str, None]] = {
 
 def _error_columns(error: ErrorInfo) -> dict[str, str]:
     return {
-        "error_code": error.code[:64],
+        "error_code": storable(error.code)[:64],
         "error_blame": error.blame.value,
-        "error_message": error.message,
-        "error_detail": error.detail,
+        "error_message": storable(error.message),
+        "error_detail": storable(error.detail),
     }
 
 
@@ -204,15 +205,14 @@ def skip_doomed(connection: Connection, limit: int = 1000) -> int:
         .order_by(Job.id)
         .limit(limit)
     ).all()
-    for job in {row.id: row for row in doomed}.values():
-        changed = connection.execute(
+    return sum(
+        connection.execute(
             update(Job)
             .where(Job.id == job.id, Job.state == JobState.WAITING)
             .values(state=JobState.SKIPPED, finished_at=db_now(), reason=f"{job.label} is {job.parent_state}")
-        )
-        if changed.rowcount != 1:
-            raise SupersededError(f"job {job.id} moved on meanwhile")
-    return len(doomed)
+        ).rowcount
+        for job in {row.id: row for row in doomed}.values()
+    )
 
 
 def dispatch(connection: Connection, job_id: str, attempt: int, device_id: str) -> bool:
@@ -289,7 +289,7 @@ def claim(
     if found.device_id not in devices:
         raise SupersededError(f"attempt {attempt} of job {job_id} belongs to {found.device_id}, not to this worker")
     busy = Attempt.__table__.alias("busy")
-    claimed = connection.execute(
+    take = (
         update(Attempt)
         .where(
             Attempt.job_id == job_id,
@@ -301,6 +301,10 @@ def claim(
             state=AttemptState.RUNNING, owner=owner, lease_until=db_now(lease_seconds), started_at=db_now(), beats=1
         )
     )
+    try:
+        claimed = connection.execute(take)
+    except IntegrityError as error:  # another claim of this device was committed while this one waited for it
+        raise SupersededError(f"{found.device_id} has just begun another job") from error
     if claimed.rowcount != 1 or job.state != JobState.DISPATCHED or job.attempt != attempt or job.cancel_requested:
         raise SupersededError(f"attempt {attempt} of job {job_id} is not to be had ({found.state}, job {job.state})")
     _move(connection, job, JobState.RUNNING, started_at=db_now(), reason="")
@@ -424,7 +428,7 @@ def _after_error(connection: Connection, job: Row[Any], device_id: str, error: E
         not_before=db_now(decision.delay_seconds) if decision.delay_seconds else None,
         avoid_devices=avoid,
         refused_hosts=refused,
-        reason=error.message if decision.state == JobState.QUEUED else "",
+        reason=storable(error.message) if decision.state == JobState.QUEUED else "",
         **_error_columns(error),
     )
 

@@ -41,6 +41,11 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+def storable(text: str) -> str:
+    """Return text as every database can hold it: a tool's NUL bytes and a file name's lone surrogates are replaced."""
+    return text.encode(errors="replace").decode().replace("\0", "\ufffd")
+
+
 def enum_type(kind: type[StrEnum]) -> Enum:
     """Return a column type that stores a StrEnum by value and refuses other words with a CHECK."""
     return Enum(

@@ -11,11 +11,14 @@ database makes harmless (docs/architecture.md, "The queue"):
 - no gossip, mingle, heartbeat, remote control or events: lossy, and each has stalled workers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
+from queue import Empty
 from typing import TYPE_CHECKING, Any, Final
 
 from npuq.config import Settings
 from npuq.errors import BrokerError, ConfigError
+from npuq.log import get_logger
 from npuq.messages import SUBMIT_QUEUE, WAKE_KEY
 
 if TYPE_CHECKING:
@@ -23,7 +26,10 @@ if TYPE_CHECKING:
 
 SOCKET_TIMEOUT_SECONDS: Final = 5
 CONNECT_TIMEOUT_SECONDS: Final = 3
+#: What parsing an entry raises that is not JSON, or not a message of kombu's.
+_NOT_A_MESSAGE: Final = (ValueError, TypeError, KeyError, AttributeError)
 WORKER_FLAGS: Final = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+log = get_logger(__name__)
 
 
 def make_app(settings: Settings, queues: Sequence[str] = (SUBMIT_QUEUE,)) -> Any:  # noqa: ANN401 - Celery has no types
@@ -34,7 +40,9 @@ def make_app(settings: Settings, queues: Sequence[str] = (SUBMIT_QUEUE,)) -> Any
     """
     from celery import Celery
     from kombu import Exchange, Queue
+    from kombu.transport import redis as _transport  # noqa: F401 - kombu's own late imports race between threads
 
+    _survive_malformed_messages()
     if not settings.broker.startswith(("redis://", "rediss://", "redis+socket://", "sentinel://")):
         raise ConfigError("broker_url: npuq takes redis://, rediss://, redis+socket:// and sentinel://")
     app = Celery("npuq", broker=settings.broker, set_as_current=False)
@@ -71,6 +79,27 @@ def make_app(settings: Settings, queues: Sequence[str] = (SUBMIT_QUEUE,)) -> Any
     return app
 
 
+@cache
+def _survive_malformed_messages() -> None:
+    """Let consumers drop list entries that are no messages.
+
+    Kombu parses what it pops outside of any handler: one malformed entry ends the whole worker, and a scheduler with
+    it. Patched at the base class, so that Sentinel's channel has it too.
+    """
+    from kombu.transport import redis as transport
+
+    read: Callable[..., bool] = transport.Channel._brpop_read  # noqa: SLF001 - there is no public seam
+
+    def read_or_drop(channel: object, **options: Any) -> bool:  # noqa: ANN401 - passed through
+        try:
+            return read(channel, **options)
+        except _NOT_A_MESSAGE as error:
+            log.warning("message_unreadable", reason=f"{type(error).__name__}: {error}"[:200])
+            raise Empty from error  # what the event loop expects when there is nothing to handle
+
+    transport.Channel._brpop_read = read_or_drop  # noqa: SLF001
+
+
 class Sender:
     """Rings doorbells. Not safe for several threads at once; every process has its own."""
 
@@ -86,6 +115,7 @@ class Sender:
 
         target = Queue(queue, Exchange("npuq", type="direct"), routing_key=queue)
         try:
+            self._redis.ping()  # fails at once, where kombu would try again for seconds
             with self._app.producer_pool.acquire(block=True, timeout=CONNECT_TIMEOUT_SECONDS) as producer:
                 self._app.send_task(task, args=[payload], producer=producer, declare=[target], queue=target)
         except (KombuError, RedisError, OSError) as error:

@@ -5,7 +5,7 @@
 | `npuq.submit` | list | specifications of runs for the scheduler | permanent queue |
 | `npuq.device.<id>`, `npuq.host.<id>` | list | doorbells for one device worker or host worker | permanent queue |
 | `npuq:wake` | list | at most one element: "something changed, look at the database" | permanent, bounded |
-| `_kombu.binding.*`, `unacked*` | set, hash, zset | Celery's transport | owned by kombu |
+| `_kombu.binding*`, `unacked*` | set, hash, zset | Celery's transport | owned by kombu |
 
 A message is a doorbell. Forged, doubled, late or lost, it changes nothing: the database decides at the claim.
 """

@@ -6,7 +6,7 @@ from db import datasets, devices, runs
 from db.engine import Database
 from db.records import DatasetRecord, RunRecord
 from npuq.config import Settings
-from npuq.errors import InvalidRequestError, NotFoundError
+from npuq.errors import InvalidRequestError, NpuqError
 from npuq.log import get_logger
 from npuq.messages import parse_run_spec
 from npuq.specs import RunSpec
@@ -53,7 +53,7 @@ def _plan(database: Database, settings: Settings, run: RunRecord) -> bool:
         reason = str(waits)
         database.transact(lambda connection: runs.note_reason(connection, run.run_id, reason))
         return False
-    except (InvalidRequestError, NotFoundError) as error:
+    except NpuqError as error:  # what cannot be planned must not keep the others waiting
         refusal = str(error)
         log.warning("run_refused", run_id=run.run_id, reason=refusal)
         return database.transact(lambda connection: runs.refuse(connection, run.run_id, refusal))

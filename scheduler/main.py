@@ -21,6 +21,7 @@ from scheduler import intake
 from scheduler.loop import Loop
 
 PAUSE_AFTER_ERROR_SECONDS: Final = 1.0
+EXIT_TROUBLE: Final = 3
 log = get_logger(__name__)
 
 
@@ -92,6 +93,7 @@ def serve(settings: Settings) -> int:
     )
     app = build_app(settings, database, Sender(settings))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    asked_to_stop = _watch_shutdown()
     thread.start()
     log.info("scheduler_started")
     try:
@@ -116,7 +118,23 @@ def serve(settings: Settings) -> int:
         thread.stop()
         database.dispose()
         log.info("scheduler_stopped")
+    if not asked_to_stop.is_set():
+        log.error("scheduler_ended_by_itself")  # Celery has logged why; a service manager starts us again
+        return EXIT_TROUBLE
     return 0
+
+
+def _watch_shutdown() -> threading.Event:
+    """Return an event that is set when Celery is told to stop, and is not when it gives up by itself."""
+    from celery.signals import worker_shutting_down
+
+    asked = threading.Event()
+
+    @worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
+    def note(**_details: Any) -> None:  # noqa: ANN401 - Celery's signal protocol
+        asked.set()
+
+    return asked
 
 
 def main(argv: list[str]) -> int:  # noqa: ARG001 - all our programs share this shape

@@ -13,6 +13,7 @@ from npuq.config import Settings
 from npuq.log import get_logger
 from npuq.specs import TOOLCHAIN_PREFIX, content_key
 from npuq.states import DeviceKind, JobKind
+from scheduler.placement import is_working
 
 BATCH: Final = 200
 """Jobs moved in one transaction."""
@@ -70,9 +71,10 @@ class Toolchains:
 
 def _toolchains(connection: Connection, settings: Settings) -> Toolchains:
     slots = devices.find(connection, suspect_seconds=settings.timing.suspect_seconds, kind=DeviceKind.HOST)
+    working = [slot for slot in slots if slot.toolchains and is_working(slot)]
     return Toolchains(
-        newest=max((slot.toolchains[0] for slot in slots if slot.toolchains), default=None),
-        known=frozenset(toolchain for slot in slots for toolchain in slot.toolchains),
+        newest=max((slot.toolchains[0] for slot in working), default=None),
+        known=frozenset(toolchain for slot in working for toolchain in slot.toolchains),
     )
 
 

@@ -59,6 +59,10 @@ class WorkerProcess:
         """Return the process id, None while it is not running."""
         return None if self._process is None or self._process.poll() is not None else self._process.pid
 
+    def runs_since(self, now: float) -> float:
+        """Return for how many seconds it has been running; 0 while it is not. `now` is monotonic."""
+        return 0.0 if self.pid is None else now - self._started
+
     def tend(self, now: float) -> None:
         """Start the process if it is not there and its back-off is over."""
         if self.pid is not None:
@@ -138,7 +142,7 @@ class Launcher:
                 lambda connection: devices.host_beat(connection, self._host),
                 patience_seconds=self._settings.timing.beat_seconds,
             ):
-                self._restart(device_id)
+                self._restart(device_id, now)
         except DatabaseError as error:
             log.warning("host_beat_failed", reason=str(error))
         for worker in self._workers.values():
@@ -186,9 +190,10 @@ class Launcher:
                 log.info("worker_wanted", worker=spec.name)
                 self._workers[spec.name] = WorkerProcess(spec, self._host)
 
-    def _restart(self, device_id: str) -> None:
+    def _restart(self, device_id: str, now: float) -> None:
+        """Kill a worker that is silent; one that has just started has had no time to answer, or was not meant."""
         for worker in self._workers.values():
-            if device_id in worker.spec.devices:
+            if device_id in worker.spec.devices and worker.runs_since(now) > self._settings.timing.resend_seconds:
                 log.warning("worker_restarted", worker=worker.spec.name, reason="it does not answer its doorbell")
                 worker.kill()
 

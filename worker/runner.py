@@ -58,7 +58,6 @@ class Runner:
         self._sender = sender
         self._device_ids = tuple(device_ids)
         self._children = children
-        self.owner = secrets.token_hex(16)
         self._random = Random()  # noqa: S311 - jitter
         self._work_root = settings.home / "work"
         self._draining = threading.Event()
@@ -80,7 +79,7 @@ class Runner:
             retry=True,
         )
         with self._database.read() as connection:
-            left = job_queries.running_elsewhere(connection, self._device_ids, self.owner)
+            left = job_queries.running_on(connection, self._device_ids)
             records = {job.job_id: job for job in job_queries.get_many(connection, [item[0] for item in left])}
         for job_id, attempt, beats, _losses in left:
             job = records[job_id]
@@ -128,12 +127,14 @@ class Runner:
 
     def _claim(self, job_id: str, attempt: int) -> Assignment:
         timing = self._settings.timing
+        # A token of its own for every doorbell: a doubled one must not find an attempt that is "ours" already.
+        owner = secrets.token_hex(16)
         self._database.transact(
             lambda connection: jobs.claim(
                 connection,
                 job_id,
                 attempt,
-                owner=self.owner,
+                owner=owner,
                 devices=self._device_ids,
                 lease_seconds=timing.lost_seconds,
             ),
@@ -141,7 +142,7 @@ class Runner:
         )
         # The attempt is ours now: whatever happens below, the lease runs out and it is done again.
         with self._database.read() as connection:
-            return job_queries.assignment(connection, job_id, attempt, self.owner, timing.suspect_seconds)
+            return job_queries.assignment(connection, job_id, attempt, owner, timing.suspect_seconds)
 
     def _run(self, assignment: Assignment) -> None:
         with (
@@ -260,7 +261,9 @@ class Runner:
             log_digest=kept_log.digest if kept_log else None,
         )
         self._database.transact(
-            lambda c: jobs.succeed(c, assignment.job_id, assignment.attempt, owner=self.owner, completion=completion),
+            lambda c: jobs.succeed(
+                c, assignment.job_id, assignment.attempt, owner=assignment.owner, completion=completion
+            ),
             patience_seconds=ALONE_SECONDS,
         )
         log.info("attempt_succeeded")
@@ -268,15 +271,15 @@ class Runner:
     def _end_unsuccessful(
         self, assignment: Assignment, error: ErrorInfo, lease: Lease, kept_log: NewArtifact | None
     ) -> None:
-        job_id, attempt = assignment.job_id, assignment.attempt
+        job_id, attempt, owner = assignment.job_id, assignment.attempt, assignment.owner
 
         def write(connection: Any) -> None:  # noqa: ANN401 - a Connection
             if lease.ended is Ended.CANCELLED:
-                jobs.finish_cancel(connection, job_id, attempt, owner=self.owner, log=kept_log)
+                jobs.finish_cancel(connection, job_id, attempt, owner=owner, log=kept_log)
             elif lease.ended is Ended.HANDED_BACK:
-                jobs.release(connection, job_id, attempt, owner=self.owner, reason="its worker was stopped")
+                jobs.release(connection, job_id, attempt, owner=owner, reason="its worker was stopped")
             else:
-                jobs.fail(connection, job_id, attempt, owner=self.owner, error=error, decision=decision, log=kept_log)
+                jobs.fail(connection, job_id, attempt, owner=owner, error=error, decision=decision, log=kept_log)
 
         decision = decide(
             error,

@@ -31,7 +31,7 @@ WORKER: Final = "worker"
 ROLES: Final = (broker_server.NAME, SCHEDULER, WORKER)
 POLL_SECONDS: Final = 0.05
 LOG_LINES: Final = 15
-Say = Callable[[str], object]
+Say = Callable[[str], None]
 
 
 class FleetStartError(NpuqError):

@@ -18,6 +18,7 @@ from tasks.steps import StepOutcome, StepRequest
 from worker.attempt_log import AttemptLog
 from worker.child import Child, ChildConfig, EndResult
 from worker.child_protocol import Progress
+from worker.process_keeper import session_members
 
 FAKES = Path(__file__).parent / "child_fakes"
 TIMEOUT = 30.0
@@ -105,12 +106,17 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 def members(session: int) -> list[int]:
-    """Return the living processes of a session."""
-    return [
-        process.pid
-        for process in psutil.process_iter()
-        if process.status() != psutil.STATUS_ZOMBIE and os.getsid(process.pid) == session
-    ]
+    """Return the living processes of a session, the leader included."""
+    leader = [] if is_zombie(session) else [session]
+    return leader + [process.pid for process in session_members(session)]
+
+
+def is_zombie(pid: int) -> bool:
+    """Return whether a process has ended and waits to be reaped, or is gone."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_an_attempt_comes_back_with_outcome_log_and_progress(bench: Bench) -> None:
@@ -298,4 +304,4 @@ def test_child_and_tool_die_with_the_worker(tmp_path: Path) -> None:
         parent.kill()
     assert len(processes) == 2
     _, alive = psutil.wait_procs(processes, timeout=TIMEOUT)
-    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+    assert [process.pid for process in alive if not is_zombie(process.pid)] == []

@@ -15,7 +15,7 @@ from tests.services.waiting import wait_until
 STOPPED_WITHIN_SECONDS: Final = 10.0
 #: The table of `npuq/messages.py`, as patterns. Every other key is a leak.
 DOCUMENTED_KEYS: Final = re.compile(
-    rb"npuq\.submit|npuq\.device\.[A-Za-z0-9._-]+|npuq\.host\.[A-Za-z0-9._-]+|npuq:wake|_kombu\.binding\..*|unacked.*"
+    rb"npuq\.submit|npuq\.device\.[A-Za-z0-9._-]+|npuq\.host\.[A-Za-z0-9._-]+|npuq:wake|_kombu\.binding.*|unacked.*"
 )
 
 

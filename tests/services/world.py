@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any, Final
 
+from sqlalchemy import text
+
 from db import devices, job_queries, jobs, runs
 from db.engine import Database
 from db.records import AttemptRecord, Completion, JobRecord, NewArtifact, NewDevice, NewJob, NewResult, RunRecord
@@ -14,7 +16,7 @@ from npuq.client import new_run_id
 from npuq.errors import Blame, ErrorInfo
 from npuq.retry import Decision, decide
 from npuq.specs import RunSpec, Source, SourceKind, derived_id
-from npuq.states import DeviceKind, JobKind, JobState, Quality, RunState
+from npuq.states import AttemptState, DeviceKind, JobKind, JobState, Quality, RunState
 
 HOST: Final = "h1"
 CHIP: Final = "h1.npu0.0"
@@ -261,6 +263,15 @@ class World:
         """Return a job's attempts."""
         found: list[AttemptRecord] = self.read(job_queries.attempts, job if isinstance(job, str) else job.job_id)
         return found
+
+    def attempt_states(self, job: Placed) -> list[AttemptState]:
+        """Return the states of a job's attempts, first to last."""
+        return [attempt.state for attempt in self.attempts(job)]
+
+    def somebody_waits(self) -> bool:
+        """Tell whether a transaction waits for another one's commit; PostgreSQL only."""
+        with self.database.read() as connection:
+            return connection.execute(text("SELECT 1 FROM pg_locks WHERE NOT granted")).first() is not None
 
     def run_record(self, run_id: str) -> RunRecord:
         """Return a run as it stands."""

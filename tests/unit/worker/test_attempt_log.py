@@ -2,7 +2,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.attempt_log import MIN_LIMIT_BYTES, AttemptLog
@@ -77,6 +77,7 @@ def test_a_useless_limit_is_refused(tmp_path: Path) -> None:
         AttemptLog(tmp_path / "log", MIN_LIMIT_BYTES - 1)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(texts=st.lists(st.text(alphabet="aß\n", max_size=900), max_size=12))
 def test_no_sequence_of_writes_exceeds_the_limit(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     """Whatever is written: complete if it fits, bounded if not, and never undecodable."""

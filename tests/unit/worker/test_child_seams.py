@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npuq.errors import Blame, DatasetError
@@ -150,6 +150,7 @@ def test_a_chip_that_is_not_shown_is_unknown_and_hbm_counts_where_there_is_some(
     assert (state.memory_used_mib, state.processes_visible) == (3000, False)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=50)), max_size=5))
 def test_messages_arrive_as_they_were_sent(messages: list[dict[str, object]]) -> None:
     """In order, whatever they hold."""

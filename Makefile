@@ -1,0 +1,43 @@
+# Two commands matter: `make demo` shows the main job, `make test` runs every check.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+EXTRAS := worker,export,postgres,s3,embedded,dev
+STAMP := $(VENV)/installed.stamp
+PIP := $(BIN)/python -m pip install --quiet --quiet --only-binary :all: --constraint constraints.txt
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+
+.PHONY: install demo test bench clean
+
+install: $(STAMP)
+
+# The build tools are pinned like everything else, so the project is built with them and not in isolation.
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing the pinned dependencies into $(VENV) (minutes, once)"
+	@$(PIP) hatchling editables
+	@$(PIP) --no-build-isolation --editable '.[$(EXTRAS)]'
+	@touch $@
+
+demo: install
+	@$(BIN)/npuq demo
+
+# Each check stops the run; the tests come last, so that their last line is the last line.
+test: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
+		$(BIN)/npuq --home "$$home" db upgrade && $(BIN)/npuq --home "$$home" db check
+	$(BIN)/pytest -q
+
+bench: install
+	@$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,46 @@
+"""`npuq submit benchmark`."""
+
+import typer
+
+from cli import options
+from cli.output import Format
+from npuq.states import JobKind
+
+
+def command(  # noqa: PLR0913 - one parameter per option
+    ctx: typer.Context,
+    recipe: options.Recipe,
+    *,
+    weights: options.Weights = None,
+    onnx: options.Onnx = None,
+    om: options.Om = None,
+    batch_sizes: options.BatchSizes = "1",
+    precision: options.Precisions = "fp16",
+    soc: options.Soc = None,
+    loops: options.Loops = None,
+    fresh: options.Fresh = False,
+    priority: options.Priority = 0,
+    name: options.RunName = None,
+    dry_run: options.DryRun = False,
+    watch: options.Watch = False,
+    output: options.Output = Format.TABLE,
+) -> int:
+    """Measure a model's throughput and latency, each time on one idle chip."""
+    from cli.submitting.request import Request
+    from cli.submitting.submission import Manner, submit
+
+    request = Request(
+        goals=(JobKind.BENCHMARK,),
+        recipe=recipe,
+        weights=weights,
+        onnx=onnx,
+        om=om,
+        batch_sizes=batch_sizes,
+        precision=precision,
+        soc=soc,
+        loops=loops,
+        fresh=fresh,
+        priority=priority,
+        name=name,
+    )
+    return submit(ctx, request, Manner(dry_run=dry_run, watch=watch, output=output))

@@ -1,0 +1,48 @@
+"""`npuq submit infer`."""
+
+import typer
+
+from cli import options
+from cli.output import Format
+from npuq.states import JobKind
+
+
+def command(  # noqa: PLR0913 - one parameter per option
+    ctx: typer.Context,
+    recipe: options.Recipe,
+    *,
+    weights: options.Weights = None,
+    onnx: options.Onnx = None,
+    om: options.Om = None,
+    dataset: options.Dataset = None,
+    batch_sizes: options.BatchSizes = "1",
+    precision: options.Precisions = "fp16",
+    soc: options.Soc = None,
+    limit: options.SampleLimit = None,
+    fresh: options.Fresh = False,
+    priority: options.Priority = 0,
+    name: options.RunName = None,
+    dry_run: options.DryRun = False,
+    watch: options.Watch = False,
+    output: options.Output = Format.TABLE,
+) -> int:
+    """Run a model over a dataset and keep its predictions."""
+    from cli.submitting.request import Request
+    from cli.submitting.submission import Manner, submit
+
+    request = Request(
+        goals=(JobKind.INFER,),
+        recipe=recipe,
+        weights=weights,
+        onnx=onnx,
+        om=om,
+        dataset=dataset,
+        batch_sizes=batch_sizes,
+        precision=precision,
+        soc=soc,
+        limit=limit,
+        fresh=fresh,
+        priority=priority,
+        name=name,
+    )
+    return submit(ctx, request, Manner(dry_run=dry_run, watch=watch, output=output))

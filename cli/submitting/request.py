@@ -1,0 +1,137 @@
+"""What a person asks for, read from options and checked before anything is uploaded or sent."""
+
+import difflib
+import getpass
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cli.session import Session
+from npuq.errors import DatabaseError, InvalidRequestError, NotFoundError
+from npuq.specs import BenchmarkProtocol, Precision, RunSpec, SourceKind
+from npuq.states import JobKind
+
+if TYPE_CHECKING:
+    from db.records import DatasetRecord, NewArtifact
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A submission as it was typed; see `cli.options` for what each field means."""
+
+    goals: tuple[JobKind, ...]
+    recipe: str
+    weights: Path | None = None
+    onnx: Path | None = None
+    om: Path | None = None
+    dataset: str | None = None
+    batch_sizes: str = "1"
+    precision: str = Precision.FP16.value
+    soc: str | None = None
+    limit: int | None = None
+    loops: int | None = None
+    fresh: bool = False
+    priority: int = 0
+    name: str | None = None
+
+    def source(self) -> tuple[SourceKind, Path]:
+        """Return where the run begins; raises InvalidRequestError unless there is exactly one readable file."""
+        given = {SourceKind.WEIGHTS: self.weights, SourceKind.ONNX: self.onnx, SourceKind.OM: self.om}
+        found = [(kind, path.expanduser()) for kind, path in given.items() if path is not None]
+        if len(found) != 1:
+            raise InvalidRequestError("say where to begin with exactly one of --weights, --onnx and --om")
+        kind, path = found[0]
+        if not path.is_file():
+            raise InvalidRequestError(f"--{kind}: there is no file {path}")
+        if path.stat().st_size == 0:
+            raise InvalidRequestError(f"--{kind}: {path} is empty")
+        return kind, path
+
+    def spec(self, run_id: str, kind: SourceKind, file: "NewArtifact", file_name: str) -> RunSpec:
+        """Return the validated specification; raises InvalidRequestError."""
+        from pydantic import ValidationError
+
+        values: dict[str, Any] = {
+            "run_id": run_id,
+            "name": self.name or self._usual_name(),
+            "submitted_at": datetime.now(UTC),
+            "submitter": getpass.getuser(),
+            "goals": self.goals,
+            "recipe": self.recipe,
+            "source": {"kind": kind, "digest": file.digest, "size_bytes": file.size_bytes, "name": file_name},
+            "dataset": self.dataset,
+            "limit": self.limit,
+            "batch_sizes": _numbers(self.batch_sizes),
+            "precisions": _precisions(self.precision),
+            "soc_version": self.soc,
+            "benchmark": BenchmarkProtocol(loops=self.loops),
+            "fresh": self.fresh,
+            "priority": self.priority,
+        }
+        try:
+            return RunSpec.model_validate(values)
+        except ValidationError as error:
+            raise InvalidRequestError(f"cannot submit this: {_explain(error.errors(include_url=False))}") from error
+
+    def _usual_name(self) -> str:
+        what = "sweep" if len(self.goals) > 1 else self.goals[0].value
+        return f"{self.recipe} {what}"
+
+
+def _explain(problems: Any) -> str:  # noqa: ANN401 - pydantic's list of problems
+    sentences = []
+    for problem in problems:
+        where = ".".join(str(part) for part in problem["loc"])
+        what = problem["msg"].removeprefix("Value error, ")
+        sentences.append(f"{where}: {what}" if where else what)
+    return "; ".join(sentences)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise InvalidRequestError(f"--batch-sizes {text!r}: numbers separated by commas, for example 1,4,8") from error
+
+
+def _precisions(text: str) -> tuple[Precision, ...]:
+    try:
+        return tuple(Precision(part.strip()) for part in text.split(","))
+    except ValueError as error:
+        raise InvalidRequestError(f"--precision {text!r}: choose from {', '.join(Precision)}") from error
+
+
+def check_names(session: Session, request: Request) -> None:
+    """Refuse an unknown recipe, and an unknown dataset when the database answers.
+
+    Raises:
+        NotFoundError: naming what is meant perhaps.
+    """
+    from tasks import registry
+
+    if request.recipe not in registry.names():
+        registry.get(request.recipe)
+    if request.dataset is None:
+        return
+    try:
+        known = known_datasets(session)
+    except DatabaseError:
+        return  # one may submit offline; the planner looks again
+    if request.dataset not in known:
+        close = difflib.get_close_matches(request.dataset, known, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'};"
+        raise NotFoundError(
+            f"no dataset {request.dataset!r} is registered; {hint} add it with: npuq datasets add "
+            f"{request.dataset} FOLDER"
+        )
+
+
+def known_datasets(session: Session) -> dict[str, "DatasetRecord"]:
+    """Return the registered datasets by name; raises DatabaseError."""
+    from db import datasets
+
+    with session.read() as connection:
+        return {dataset.name: dataset for dataset in datasets.find(connection)}

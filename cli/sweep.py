@@ -1,0 +1,56 @@
+"""`npuq sweep`."""
+
+import typer
+
+from cli import options
+from cli.output import Format
+from npuq.states import JobKind
+
+
+def command(  # noqa: PLR0913 - one parameter per option
+    ctx: typer.Context,
+    recipe: options.Recipe,
+    *,
+    weights: options.Weights = None,
+    onnx: options.Onnx = None,
+    om: options.Om = None,
+    dataset: options.Dataset = None,
+    batch_sizes: options.BatchSizes = "1,4,8,16,32,64",
+    precision: options.Precisions = "fp16",
+    soc: options.Soc = None,
+    limit: options.SampleLimit = None,
+    loops: options.Loops = None,
+    fresh: options.Fresh = False,
+    priority: options.Priority = 0,
+    name: options.RunName = None,
+    dry_run: options.DryRun = False,
+    watch: options.Watch = False,
+    output: options.Output = Format.TABLE,
+) -> int:
+    """Measure a model's accuracy and throughput at several batch sizes, on every free chip at once.
+
+    Example: npuq sweep mobilenet_v1 --weights mobilenet_v1.pth.tar --dataset imagenet --batch-sizes 1,4,8
+    """
+    from cli.submitting.request import Request
+    from cli.submitting.submission import Manner, submit
+    from npuq.errors import InvalidRequestError
+
+    if dataset is None:
+        raise InvalidRequestError("a sweep measures accuracy too: say on which dataset with --dataset NAME")
+    request = Request(
+        goals=(JobKind.EVALUATE, JobKind.BENCHMARK),
+        recipe=recipe,
+        weights=weights,
+        onnx=onnx,
+        om=om,
+        dataset=dataset,
+        batch_sizes=batch_sizes,
+        precision=precision,
+        soc=soc,
+        limit=limit,
+        loops=loops,
+        fresh=fresh,
+        priority=priority,
+        name=name,
+    )
+    return submit(ctx, request, Manner(dry_run=dry_run, watch=watch, output=output))

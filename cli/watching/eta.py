@@ -1,0 +1,74 @@
+"""How long a run may still take, from jobs that are over. Pure; None when that cannot be said honestly."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from db.records import JobRecord
+from npuq.states import DEVICE_KIND_OF_JOB, FINAL_JOB_STATES, DeviceKind, JobKind, JobState
+
+#: Below this share of a job its pace says nothing yet.
+TRUSTED_SHARE: Final = 0.1
+
+
+def remaining_seconds(
+    jobs: Sequence[JobRecord],
+    *,
+    shares: Mapping[str, float],
+    slots: Mapping[DeviceKind, int],
+    now: datetime,
+    earlier: Sequence[JobRecord] = (),
+) -> float | None:
+    """Return an estimate of the seconds until a run ends.
+
+    Chips and host slots work side by side, so the estimate is the longer of their queues, each shared evenly.
+
+    Args:
+        jobs: all jobs of the run.
+        shares: id of a running job -> share of it that is done, 0 to 1.
+        slots: how many devices of each kind work for the run.
+        now: the moment that running jobs are looked at.
+        earlier: jobs of other runs of the same recipe, for kinds of which this run has none that is over.
+
+    Returns:
+        None when a job of some kind is open and none of its kind ever ended, or when nothing can run.
+    """
+    paces = _seconds_per_unit(earlier) | _seconds_per_unit(jobs)
+    queues: dict[DeviceKind, float] = {}
+    for job in jobs:
+        if job.state in FINAL_JOB_STATES:
+            continue
+        left = _left(job, shares.get(job.job_id, 0.0), paces.get(job.kind), now)
+        kind = DEVICE_KIND_OF_JOB[job.kind]
+        if left is None or not slots.get(kind):
+            return None
+        queues[kind] = queues.get(kind, 0.0) + left
+    return max((seconds / slots[kind] for kind, seconds in queues.items()), default=0.0)
+
+
+def _left(job: JobRecord, share: float, pace: float | None, now: datetime) -> float | None:
+    worked = 0.0
+    if job.state is JobState.RUNNING and job.started_at is not None:
+        worked = max(0.0, (now - job.started_at).total_seconds())
+        if share >= TRUSTED_SHARE:
+            return worked * (1 - share) / share
+    return None if pace is None else max(0.0, pace * units_of(job) - worked)
+
+
+def _seconds_per_unit(jobs: Iterable[JobRecord]) -> dict[JobKind, float]:
+    """Return the mean pace of each kind of job, from those that did the work themselves."""
+    seconds: dict[JobKind, float] = {}
+    units: dict[JobKind, int] = {}
+    for job in jobs:
+        if job.state is not JobState.SUCCEEDED or job.reused_from or not job.started_at or not job.finished_at:
+            continue
+        seconds[job.kind] = seconds.get(job.kind, 0.0) + (job.finished_at - job.started_at).total_seconds()
+        units[job.kind] = units.get(job.kind, 0) + units_of(job)
+    return {kind: seconds[kind] / units[kind] for kind in seconds}
+
+
+def units_of(job: JobRecord) -> int:
+    """Return the size of a job against others of its kind: a shard's samples, else 1."""
+    if job.kind is JobKind.INFER:
+        return max(1, int(job.params.get("stop", 1)) - int(job.params.get("start", 0)))
+    return 1

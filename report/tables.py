@@ -1,0 +1,189 @@
+"""The table at the end of a ModelZoo guide, made from results: chip, batch size, dataset, accuracy, fps. Pure.
+
+Accuracy and performance of one configuration are two results; here they share a row. Emulated numbers are marked and
+never compete with measured ones for the best.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from db.records import ResultRecord
+from npuq.errors import NotFoundError
+from npuq.states import Quality
+from tasks import metrics
+
+FPS: Final = "throughput_fps"
+EMULATED: Final = "emulated"
+BEST: Final = "best"
+NOTHING: Final = "-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuideRow:
+    """One configuration.
+
+    Attributes:
+        recipe: recipe id.
+        soc_version: the chip, for example `Ascend310P3`.
+        emulated: whether any number of the row comes from the emulator.
+        batch_size: samples per execution.
+        precision: ours, for example `fp16`.
+        dataset: what accuracy was measured on; None when it was not.
+        samples: how many of its images.
+        accuracy: metric name -> value.
+        fps: throughput; None when it was not measured.
+        quality: of the throughput.
+        best: the highest clean throughput among rows of the same recipe, chip, precision and emulation.
+    """
+
+    recipe: str
+    soc_version: str
+    emulated: bool
+    batch_size: int
+    precision: str
+    dataset: str | None
+    samples: int | None
+    accuracy: Mapping[str, float]
+    fps: float | None
+    quality: Quality | None
+    best: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Headers and cells, and which columns hold numbers."""
+
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    right: tuple[bool, ...]
+
+
+_Key = tuple[str, str, str, bool, int]
+
+
+def guide_rows(results: Iterable[ResultRecord]) -> list[GuideRow]:
+    """Return a row per configuration, ordered by recipe, chip, precision and batch size.
+
+    Of several results of one configuration the newest counts; contaminated ones never do.
+    """
+    accuracy: dict[_Key, ResultRecord] = {}
+    performance: dict[_Key, ResultRecord] = {}
+    for result in sorted(results, key=lambda item: (item.created_at, item.result_id)):
+        if result.quality is not Quality.CONTAMINATED:
+            (accuracy if result.kind == "accuracy" else performance)[_key(result)] = result
+    best = _best(performance)
+    return [_row(key, accuracy.get(key), performance.get(key), best) for key in sorted({*accuracy, *performance})]
+
+
+def _key(result: ResultRecord) -> _Key:
+    return (result.recipe, result.soc_version or NOTHING, result.precision, result.emulated, result.batch_size)
+
+
+def _best(performance: Mapping[_Key, ResultRecord]) -> set[_Key]:
+    """Return the keys with the highest clean throughput of each recipe, chip, precision and emulation."""
+    leaders: dict[tuple[str, str, str, bool], _Key] = {}
+    for key, result in performance.items():
+        if result.quality is not Quality.CLEAN or FPS not in result.metrics:
+            continue
+        leader = leaders.get(key[:4])
+        if leader is None or result.metrics[FPS] > performance[leader].metrics[FPS]:
+            leaders[key[:4]] = key
+    return set(leaders.values())
+
+
+def _row(key: _Key, accuracy: ResultRecord | None, performance: ResultRecord | None, best: set[_Key]) -> GuideRow:
+    recipe, soc_version, precision, emulated, batch_size = key
+    return GuideRow(
+        recipe=recipe,
+        soc_version=soc_version,
+        emulated=emulated,
+        batch_size=batch_size,
+        precision=precision,
+        dataset=accuracy.dataset if accuracy else None,
+        samples=accuracy.samples if accuracy else None,
+        accuracy=dict(accuracy.metrics) if accuracy else {},
+        fps=performance.metrics.get(FPS) if performance else None,
+        quality=performance.quality if performance else None,
+        best=key in best,
+    )
+
+
+def guide_table(rows: Sequence[GuideRow]) -> Table:
+    """Return the guide's table: `Chip | Batch size | Dataset | Top-1 | Top-5 | fps`.
+
+    Recipe and precision have a column when they differ between the rows; accuracy columns are those that were measured.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row.accuracy))
+    several_recipes = len({row.recipe for row in rows}) > 1
+    several_precisions = len({row.precision for row in rows}) > 1
+    columns = [
+        *([("Model", False, [row.recipe for row in rows])] if several_recipes else []),
+        ("Chip", False, [_chip(row) for row in rows]),
+        *([("Precision", False, [row.precision for row in rows])] if several_precisions else []),
+        ("Batch size", True, [str(row.batch_size) for row in rows]),
+        ("Dataset", False, [_dataset(row) for row in rows]),
+        *((_title(name), True, [_value(name, row.accuracy.get(name)) for row in rows]) for name in names),
+        (_title(FPS), True, [_value(FPS, row.fps) for row in rows]),
+        ("Remark", False, [_remarks(row) for row in rows]),
+    ]
+    return Table(
+        headers=tuple(header for header, _, _ in columns),
+        right=tuple(right for _, right, _ in columns),
+        rows=tuple(tuple(cells[index] for _, _, cells in columns) for index in range(len(rows))),
+    )
+
+
+def _chip(row: GuideRow) -> str:
+    return f"{row.soc_version} ({EMULATED})" if row.emulated else row.soc_version
+
+
+def _dataset(row: GuideRow) -> str:
+    if row.dataset is None:
+        return NOTHING
+    return row.dataset if row.samples is None else f"{row.dataset} ({row.samples} images)"
+
+
+def _remarks(row: GuideRow) -> str:
+    remarks = [BEST] if row.best else []
+    if row.quality not in {None, Quality.CLEAN}:
+        remarks.append(str(row.quality))
+    return ", ".join(remarks)
+
+
+def _title(name: str) -> str:
+    try:
+        found = metrics.definition(name)
+    except NotFoundError:
+        return name
+    return f"{found.title} %" if found.unit == "percent" else found.title
+
+
+def _value(name: str, value: float | None) -> str:
+    """Return a metric with the decimals that guides print."""
+    if value is None:
+        return NOTHING
+    try:
+        unit = metrics.definition(name).unit
+    except NotFoundError:
+        return f"{value:.4g}"
+    return {"percent": f"{value:.2f}", "fraction": f"{value:.4f}", "fps": f"{value:.1f}"}.get(unit, f"{value:.3f}")
+
+
+def as_markdown(table: Table) -> str:
+    """Return a table in Markdown."""
+    rules = ["---:" if right else "---" for right in table.right]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (table.headers, rules, *table.rows))
+
+
+def as_text(table: Table) -> str:
+    """Return a table in aligned columns with a rule below the headers."""
+    widths = [max(len(row[column]) for row in (table.headers, *table.rows)) for column in range(len(table.headers))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, table.right, strict=True)
+        ).rstrip()
+        for row in (table.headers, tuple("-" * width for width in widths), *table.rows)
+    ]
+    return "".join(f"{line}\n" for line in lines)

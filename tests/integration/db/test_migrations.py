@@ -1,0 +1,113 @@
+"""The schema's life: from empty up, down again, refused when it is another version's, made by two at once."""
+
+import multiprocessing
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import inspect, select, text
+
+from db import schema
+from db.engine import Database, open_database
+from db.tables import Cluster, JobMove
+from npuq.errors import DatabaseError
+from npuq.states import JOB_MOVES
+
+
+@pytest.fixture
+def empty(empty_database_url: str) -> Iterator[Database]:
+    """Return an empty database, once of each kind."""
+    database = open_database(empty_database_url)
+    yield database
+    database.dispose()
+
+
+def test_the_models_describe_the_migrated_schema(database: Database) -> None:
+    """Tables made by the migrations differ in nothing from the models."""
+    assert schema.check(database) == []
+
+
+def test_a_forgotten_migration_is_noticed(database: Database) -> None:
+    """The check sees a column that the models do not have."""
+    with database.write() as connection:
+        connection.execute(text("ALTER TABLE hosts ADD COLUMN forgotten INTEGER"))
+    assert len(schema.check(database)) == 1
+
+
+def test_up_down_and_up_again(empty: Database) -> None:
+    """A downgrade to `base` leaves nothing of ours, and the way up works from there."""
+    schema.upgrade(empty)
+    schema.downgrade(empty, "base")
+    assert set(inspect(empty.engine).get_table_names()) <= {"alembic_version"}
+    with empty.read() as connection:
+        if empty.dialect == "postgresql":
+            left = connection.execute(text("SELECT count(*) FROM pg_proc WHERE proname ~ '^(guard|log)_'"))
+        else:
+            left = connection.execute(text("SELECT count(*) FROM sqlite_master WHERE type = 'trigger'"))
+        assert left.scalar_one() == 0
+    schema.upgrade(empty)
+    schema.require(empty)
+    assert schema.check(empty) == []
+
+
+def test_upgrading_again_changes_nothing(database: Database) -> None:
+    """The second upgrade keeps the identity of the cluster and the table of moves."""
+    with database.read() as connection:
+        before = connection.execute(select(Cluster.cluster_id)).scalar_one()
+    schema.upgrade(database)
+    with database.read() as connection:
+        assert connection.execute(select(Cluster.cluster_id)).scalar_one() == before
+        assert len(connection.execute(select(JobMove.from_state)).all()) == len(JOB_MOVES)
+
+
+def test_an_empty_database_is_refused(empty: Database) -> None:
+    """Nothing works on an empty database, and the refusal says what to do."""
+    with pytest.raises(DatabaseError, match="is empty; run: npuq db upgrade") as caught:
+        schema.require(empty)
+    assert not caught.value.info.retry
+
+
+@pytest.mark.parametrize(
+    ("revision", "advice"), [("0000", "made by a newer npuq"), ("9999", "made by a newer npuq: upgrade this")]
+)
+def test_another_schema_is_refused(sqlite_database: Database, revision: str, advice: str) -> None:
+    """A database of a revision that this program does not know is not touched."""
+    with sqlite_database.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+    with pytest.raises(DatabaseError, match=advice):
+        schema.require(sqlite_database)
+
+
+def test_an_older_schema_is_refused_with_the_way_up(sqlite_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database behind this program's revision has to be upgraded first."""
+    monkeypatch.setattr(schema, "newest_revision", lambda: "0002")
+    with pytest.raises(DatabaseError, match=r"works on 0002; run: npuq db upgrade"):
+        schema.require(sqlite_database)
+
+
+def _upgrade(url: str, outcomes: "multiprocessing.SimpleQueue[str]") -> None:
+    database = open_database(url)
+    try:
+        schema.upgrade(database)
+        outcomes.put("done")
+    except Exception as error:  # noqa: BLE001 - the parent asserts on it
+        outcomes.put(repr(error))
+    finally:
+        database.dispose()
+
+
+def test_two_processes_may_upgrade_at_once(empty_database_url: str) -> None:
+    """One migrates, the other waits and finds it done; none of them fails."""
+    context = multiprocessing.get_context("spawn")
+    outcomes = context.SimpleQueue()
+    upgraders = [context.Process(target=_upgrade, args=(empty_database_url, outcomes)) for _ in range(2)]
+    for upgrader in upgraders:
+        upgrader.start()
+    for upgrader in upgraders:
+        upgrader.join(30)
+        assert upgrader.exitcode == 0
+    assert [outcomes.get(), outcomes.get()] == ["done", "done"]
+    outcomes.close()
+    database = open_database(empty_database_url)
+    schema.require(database)
+    assert schema.check(database) == []
+    database.dispose()

@@ -1,0 +1,174 @@
+"""The reading commands over rows: stable JSON, ids by prefix, and sentences where there is nothing."""
+
+import pytest
+
+from db import logs, runs
+from npuq.states import JobKind, JobState
+from tests.services.world import CHIP, INPUT_ERROR, OTHER_CHIP, World, new_result
+from tests.unit.cli.answers import Npuq
+
+RUN_KEYS = {"run_id", "name", "state", "created_at", "finished_at", "jobs"}
+JOB_KEYS = {"job_id", "run_id", "kind", "recipe", "state", "attempt", "device_id", "reused_from", "error", "params"}
+DEVICE_KEYS = {
+    *("device_id", "host", "npu_id", "chip_id", "logic_id", "name", "soc_version", "health", "state", "emulated"),
+}
+RESULT_KEYS = {
+    *("result_id", "run_id", "job_id", "kind", "recipe", "dataset", "samples", "soc_version", "device_id", "emulated"),
+    *("batch_size", "precision", "quality", "metrics", "created_at"),
+}
+
+
+def test_without_a_fleet_there_is_a_sentence(npuq: Npuq) -> None:
+    """No empty database is made to hide that there is none."""
+    answer = npuq("runs", "list")
+    assert answer.code == 3
+    assert "npuq up" in answer.err
+    assert answer.out == ""
+
+
+def test_runs_have_the_documented_json(npuq: Npuq, sqlite_world: World) -> None:
+    """`list` gives a list of what `show` gives."""
+    job = sqlite_world.job(JobState.SUCCEEDED)
+    listed = npuq("runs", "list", "-o", "json").json
+    shown = npuq("runs", "show", job.run_id[:20], "-o", "json").json
+    assert listed == [shown]
+    assert set(shown) >= RUN_KEYS
+    assert shown["jobs"] == {"succeeded": 1}
+
+
+def test_jobs_have_the_documented_json(npuq: Npuq, sqlite_world: World) -> None:
+    """An error is a document with its code, blame and message."""
+    failed = sqlite_world.job(JobState.FAILED)
+    (document,) = npuq("jobs", "list", "--run", "@last", "-o", "json").json
+    assert set(document) >= JOB_KEYS
+    assert document["job_id"] == failed.job_id
+    assert document["state"] == "failed"
+    assert document["error"].items() >= {"code": INPUT_ERROR.code, "blame": "input"}.items()
+    assert document["params"] == {"batch_size": 1, "precision": "fp16"}
+    assert npuq("jobs", "list", "--state", "running", "-o", "name").out == ""
+    detail = npuq("jobs", "show", failed.job_id[:10], "-o", "json").json
+    assert [attempt["state"] for attempt in detail["attempts"]] == ["failed"]
+
+
+def test_devices_list_shows_chips_and_on_demand_slots(npuq: Npuq, sqlite_world: World) -> None:
+    """A chip that runs a job is busy."""
+    sqlite_world.job(JobState.RUNNING, device_id=CHIP)
+    chips = npuq("devices", "list", "-o", "json").json
+    assert {chip["device_id"]: chip["state"] for chip in chips} == {CHIP: "busy", OTHER_CHIP: "online"}
+    assert all(set(chip) >= DEVICE_KEYS for chip in chips)
+    assert len(npuq("devices", "list", "--all", "-o", "name").out.splitlines()) == 4
+
+
+def test_results_have_the_documented_json_and_filters(npuq: Npuq, sqlite_world: World) -> None:
+    """Raw numbers by metric name; filters leave out what does not fit."""
+    result = new_result(metrics={"throughput_fps": (1.5, "fps")})
+    job = sqlite_world.job(JobState.SUCCEEDED, JobKind.BENCHMARK, result=result)
+    (document,) = npuq("results", "list", "--run", job.run_id, "--kind", "performance", "-o", "json").json
+    assert set(document) >= RESULT_KEYS
+    assert document["metrics"] == {"throughput_fps": 1.5}
+    assert document["emulated"] is True
+    assert npuq("results", "list", "--batch-size", "64", "-o", "json").json == []
+    assert npuq("results", "list", "--since", "1d", "-o", "name").out.strip() == document["result_id"]
+    assert npuq("results", "show", document["result_id"][:8], "-o", "json").json["facts"] == {"loops": 10}
+
+
+def test_a_prefix_must_stand_for_one_thing(npuq: Npuq, sqlite_world: World) -> None:
+    """Two candidates are named, none is an error that says where to look."""
+    first, second = (sqlite_world.job().run_id for _ in range(2))
+    shared = "".join(a for a, b in zip(first[:8], second[:8], strict=True) if a == b)[:1]
+    ambiguous = npuq("runs", "show", shared)
+    assert ambiguous.code == 2
+    assert "not unique" in ambiguous.err
+    unknown = npuq("why", "zzz")
+    assert unknown.code == 2
+    assert "npuq runs list" in unknown.err
+
+
+@pytest.mark.usefixtures("sqlite_world")
+def test_draining_and_resuming_a_device(npuq: Npuq) -> None:
+    """The reason is kept; resuming forgets it."""
+    assert npuq("devices", "drain", CHIP, "--reason", "moves to rack 2").code == 0
+    by_id = {chip["device_id"]: chip for chip in npuq("devices", "list", "-o", "json").json}
+    assert (by_id[CHIP]["state"], by_id[CHIP]["reason"]) == ("draining", "moves to rack 2")
+    assert npuq("devices", "resume", CHIP).err == f"{CHIP}: draining -> online\n"
+    ambiguous = npuq("devices", "drain", "h1.npu")
+    assert (ambiguous.code, "not unique" in ambiguous.err) == (2, True)
+
+
+def test_cancel_and_retry_take_several_ids(npuq: Npuq, sqlite_world: World) -> None:
+    """A waiting job is cancelled at once, a running one by its worker's beat; retry brings back the first."""
+    waiting, running = sqlite_world.job(JobState.WAITING), sqlite_world.job(JobState.RUNNING)
+    answer = npuq("cancel", waiting.run_id, running.job_id)
+    assert answer.code == 0
+    first, second = answer.err.splitlines()
+    assert first == f"run {waiting.run_id}: 1 cancelled"
+    assert second.startswith(f"job {running.job_id}: 1 running; ")
+    assert npuq("retry", waiting.run_id).err == f"run {waiting.run_id}: 1 job tried again\n"
+    assert npuq("jobs", "list", "--run", waiting.run_id, "-o", "json").json[0]["state"] == "waiting"
+
+
+@pytest.mark.parametrize(("state", "code"), [(JobState.SUCCEEDED, 0), (JobState.FAILED, 1), (JobState.WAITING, 4)])
+def test_wait_says_by_its_exit_code_how_a_job_ended(
+    state: JobState, code: int, npuq: Npuq, sqlite_world: World
+) -> None:
+    """0 succeeded, 1 did not, 4 not in time."""
+    job = sqlite_world.job(state)
+    assert npuq("wait", job.job_id, "--timeout", "0s").code == code
+
+
+def test_watch_tells_a_finished_run_and_ends(npuq: Npuq, sqlite_world: World) -> None:
+    """Without a terminal: a line per job, a summary, what to type next."""
+    job = sqlite_world.job(JobState.FAILED)
+    sqlite_world.transact(runs.settle)
+    answer = npuq("watch", job.run_id)
+    assert answer.code == 1
+    assert ": failed on h1.npu0.0" in answer.err
+    assert f"npuq why {job.run_id}" in answer.err
+
+
+def test_logs_of_a_running_job_come_from_the_database(npuq: Npuq, sqlite_world: World) -> None:
+    """Whole lines; `--tail` keeps the last ones; a run's lines say whose they are."""
+    job = sqlite_world.job(JobState.RUNNING, label="infer 1/1")
+    for text in ("first\nsec", "ond\nthird\n"):
+        sqlite_world.transact(logs.append, job.job_id, job.attempt, owner=job.owner, text=text)
+    assert npuq("logs", job.job_id).out == "first\nsecond\nthird\n"
+    assert npuq("logs", job.job_id, "--tail", "1").out == "third\n"
+    assert npuq("logs", job.run_id).out.splitlines()[0] == "infer 1/1 | first"
+
+
+def test_config_show_masks_passwords_and_names_origins(npuq: Npuq, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is shown can be pasted into an issue."""
+    monkeypatch.setenv("NPUQ_DATABASE_URL", "postgresql://me:secret@db/npuq")
+    answer = npuq("config", "show", "--origin", "-o", "json")
+    assert "secret" not in answer.out
+    by_name = {row["setting"]: row for row in answer.json}
+    assert by_name["database_url"]["from"] == "$NPUQ_DATABASE_URL"
+    assert by_name["broker_url"]["from"] == "default"
+
+
+def test_db_upgrade_then_check(npuq: Npuq) -> None:
+    """An empty home gets the schema, which then is exactly the models'."""
+    assert npuq("db", "upgrade").err == "schema empty -> 0001\n"
+    assert npuq("db", "upgrade").err == "the schema is up to date (0001)\n"
+    assert npuq("db", "check").code == 0
+
+
+@pytest.mark.usefixtures("sqlite_world")
+def test_status_of_a_home_without_processes(npuq: Npuq) -> None:
+    """Says what is not running, and that nothing would be taken."""
+    answer = npuq("status", "-o", "json")
+    assert answer.code == 3
+    assert answer.json["up"] is False
+    assert {process["role"]: process["pid"] for process in answer.json["processes"]} == {
+        "redis": None,
+        "scheduler": None,
+        "worker": None,
+    }
+    assert answer.json["devices"] == {"online": 2}
+
+
+def test_recipes_are_listed_and_shown(npuq: Npuq) -> None:
+    """Names alone need no recipe to be imported."""
+    assert npuq("recipes", "list", "-o", "name").out == "mobilenet_v1\n"
+    assert npuq("recipes", "show", "mobilenet_v1", "-o", "json").json["inputs"][0]["name"] == "image"
+    assert "mobilenet_v1" in npuq("recipes", "show", "mobilnet").err

@@ -1,0 +1,76 @@
+"""`npuq why`: a sentence for every state, and what to do."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from cli.reasons import Circumstances, explain_job, explain_run
+from npuq.errors import Blame, ErrorInfo
+from npuq.states import AttemptState, DeviceState, JobKind, JobState, RunState
+from tests.unit.cli.records import NOW, attempt_record, device_record, job_record, run_record
+
+ALONE = Circumstances(parents=(), attempts=(), devices=(device_record(),), led=True, now=NOW)
+
+
+@pytest.mark.parametrize("state", list(JobState))
+def test_every_state_is_explained(state: JobState) -> None:
+    """No state falls through."""
+    sentences = explain_job(job_record(state=state), ALONE)
+    assert sentences[0].startswith(f"infer 1/1 is {state}")
+
+
+def test_a_waiting_job_names_the_inputs_that_are_missing() -> None:
+    """Those that are there are not named."""
+    parents = [job_record(label=f"convert {number}", kind=JobKind.CONVERT) for number in range(7)]
+    there = job_record(label="export", state=JobState.SUCCEEDED)
+    (sentence,) = explain_job(job_record(), replace(ALONE, parents=[there, *parents]))
+    assert sentence.endswith("convert 4 (waiting) and 2 more")
+    assert "export" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("changes", "devices", "expected"),
+    [
+        ({"soc_version": "Ascend910B"}, [device_record()], "the fleet has no Ascend910B"),
+        ({"refused_hosts": ("h1",)}, [device_record()], "every host with a chip refused it: h1"),
+        ({}, [device_record(state=DeviceState.QUARANTINED)], "chip: 1 quarantined"),
+        ({"not_before": NOW + timedelta(seconds=30)}, [device_record()], "it is not tried again for 30s"),
+    ],
+)
+def test_a_queued_job_says_what_it_waits_for(changes: dict[str, object], devices: list[object], expected: str) -> None:
+    """No chip of that kind, refused everywhere, sick, or its back-off."""
+    around = replace(ALONE, devices=devices)  # type: ignore[arg-type]
+    assert expected in explain_job(job_record(state=JobState.QUEUED, **changes), around)
+
+
+def test_without_a_leader_nothing_moves_and_that_is_said() -> None:
+    """The commonest reason has its remedy beside it."""
+    around = replace(ALONE, led=False)
+    assert any("npuq up" in sentence for sentence in explain_job(job_record(state=JobState.QUEUED), around))
+    assert any("npuq up" in sentence for sentence in explain_run(run_record(state=RunState.SUBMITTED), led=False))
+    assert len(explain_run(run_record(state=RunState.SUCCEEDED), led=False)) == 1
+
+
+def test_a_failure_shows_blame_tool_lines_tries_and_what_to_do() -> None:
+    """Everything that a person would ask next."""
+    error = ErrorInfo(code="E10001", blame=Blame.INPUT, message="ATC refused.", retry=False, detail="one\ntwo")
+    tried = attempt_record(state=AttemptState.FAILED, error_code="E10001")
+    sentences = explain_job(job_record(state=JobState.FAILED, error=error), replace(ALONE, attempts=[tried]))
+    assert sentences == [
+        "infer 1/1 is failed: ATC refused.",
+        "to blame: what was submitted (E10001)",
+        "  | one",
+        "  | two",
+        "try 1 on h1.npu0.0: failed (E10001)",
+        "its log: npuq logs aaaaaaaaaaaa",
+        "try again with: npuq retry aaaaaaaaaaaa",
+    ]
+
+
+def test_a_dispatched_job_says_how_often_its_worker_was_called() -> None:
+    """So that a silent worker shows."""
+    (sentence,) = explain_job(
+        job_record(state=JobState.DISPATCHED, device_id="h1.npu0.0"), replace(ALONE, attempts=[attempt_record()])
+    )
+    assert sentence.endswith("given to h1.npu0.0 now, sent 2 times; its worker has not begun yet")

@@ -1,0 +1,71 @@
+"""The guide's table out of results."""
+
+from datetime import timedelta
+from typing import Any
+
+from npuq.states import Quality
+from report.tables import as_markdown, as_text, guide_rows, guide_table
+from tests.unit.cli.records import NOW, result_record
+
+
+def _accuracy(**changes: Any) -> Any:
+    return result_record(
+        **{"kind": "accuracy", "dataset": "demo", "samples": 240, "metrics": {"top1": 87.0833, "top5": 99.1}} | changes
+    )
+
+
+def _fps(value: float, **changes: Any) -> Any:
+    return result_record(metrics={"throughput_fps": value}, **changes)
+
+
+def test_accuracy_and_throughput_of_a_configuration_share_a_row() -> None:
+    """In the order of the batch sizes, the best fps marked."""
+    rows = guide_rows([_fps(50.0, batch_size=4), _accuracy(batch_size=4), _fps(100.0), _accuracy()])
+    assert as_markdown(guide_table(rows)).splitlines() == [
+        "| Chip | Batch size | Dataset | Top-1 % | Top-5 % | fps | Remark |",
+        "| --- | ---: | --- | ---: | ---: | ---: | --- |",
+        "| Ascend310P3 (emulated) | 1 | demo (240 images) | 87.08 | 99.10 | 100.0 | best |",
+        "| Ascend310P3 (emulated) | 4 | demo (240 images) | 87.08 | 99.10 | 50.0 |  |",
+    ]
+
+
+def test_emulated_numbers_never_compete_with_measured_ones() -> None:
+    """Each has a best of its own, and its own row."""
+    rows = guide_rows([_fps(999.0), _fps(10.0, emulated=False)])
+    assert [(row.emulated, row.fps, row.best) for row in rows] == [(False, 10.0, True), (True, 999.0, True)]
+
+
+def test_only_clean_measurements_can_be_the_best() -> None:
+    """An unstable one is shown as such, a contaminated one is not used."""
+    rows = guide_rows(
+        [
+            _fps(10.0),
+            _fps(20.0, batch_size=2, quality=Quality.UNSTABLE),
+            _fps(30.0, batch_size=4, quality=Quality.CONTAMINATED),
+        ]
+    )
+    assert [(row.batch_size, row.best) for row in rows] == [(1, True), (2, False)]
+    assert as_text(guide_table(rows)).splitlines()[-1].endswith("unstable")
+
+
+def test_of_several_results_the_newest_counts() -> None:
+    """Whatever order the database gave them in."""
+    older, newer = _fps(10.0), _fps(12.0, created_at=NOW + timedelta(hours=1))
+    assert [row.fps for row in guide_rows([newer, older])] == [12.0]
+
+
+def test_what_was_not_measured_is_a_dash() -> None:
+    """A benchmark alone has no dataset."""
+    (row,) = guide_table(guide_rows([_fps(10.0)])).rows
+    assert row == ("Ascend310P3 (emulated)", "1", "-", "10.0", "best")
+
+
+def test_recipe_and_precision_have_columns_when_they_differ() -> None:
+    """And only then."""
+    headers = guide_table(guide_rows([_fps(1.0), _fps(2.0, precision="fp32", recipe="other")])).headers
+    assert headers[:3] == ("Model", "Chip", "Precision")
+
+
+def test_no_results_make_an_empty_table() -> None:
+    """Headers without rows."""
+    assert guide_table(guide_rows([])).rows == ()
