@@ -126,8 +126,8 @@ class LoadedModel:
         return Execution(outputs=outputs, begun=begun, ended=time.perf_counter())
 
     def refuse(self, reason: str) -> NoReturn:
-        """Fail an execution as the chip does, with a reason on stdout."""
-        print_line(EXECUTION_TEXT.format(error=reason))
+        """Fail an execution as the runtime does, with a reason on stdout."""
+        print_line(reason)
         print_line(f"[ERROR] execute model failed, modelId is {self._id}")
         print_line("[ERROR] acl execute failed:1")
         print_line("[ERROR] Execute Infer failed ret:-1")
@@ -146,7 +146,7 @@ class LoadedModel:
         try:
             return self._engine.execute(inputs, binding)
         except EngineError as error:
-            self.refuse(str(error))
+            self.refuse(EXECUTION_TEXT.format(error=error))
 
     def _note(self, event: Event, **more: Any) -> None:  # noqa: ANN401 - JSON values
         diary.note(self._home, event, device=self._chip.logic_id, model=self._label, **more)

@@ -261,7 +261,7 @@ class InferenceSession:
             if name not in by_name:
                 self._log(LogLevel.ERROR, f"outnames {name} not valid")
                 self._refuse("Get OutTensors failed ret:-1")
-        tensors = [Tensor(by_name[name]).placed(self._device) for name in names]
+        tensors = [Tensor.output(by_name[name], self._device) for name in names]
         return [tensor.taken() if names[index] in names[:index] else tensor for index, tensor in enumerate(tensors)]
 
     def _log(self, level: LogLevel, text: str) -> None:

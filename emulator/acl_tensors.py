@@ -139,8 +139,20 @@ class Tensor:
         self._device = HOST
         self._taken = False
 
+    @classmethod
+    def output(cls, array: Array, device: int) -> "Tensor":
+        """Return a tensor on a device with an array of any type there is; KeyError for another.
+
+        The constructor would take int64 for uint8 where numpy spells it `q`.
+        """
+        kind = DType.of_numpy(array.dtype.name)
+        tensor = cls(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        tensor._array = tensor._array.view(kind.numpy_name).reshape(array.shape)
+        tensor._kind, tensor._place, tensor._device = kind, MemoryType.memory_device, device
+        return tensor
+
     def placed(self, device: int) -> "Tensor":
-        """Say that it lies on a device, as outputs do; returns itself, nothing is copied."""
+        """Say that it lies on a device; returns itself, nothing is copied."""
         self._place, self._device = MemoryType.memory_device, device
         return self
 

@@ -17,6 +17,8 @@ from typing import Final
 from emulator.fleet import DRIVER_VERSION, Chip, Fleet, FleetFileError, Mode, ServiceTime
 from emulator.home import ENVIRONMENT_VARIABLE, Home
 
+#: The version that `ais_bench` works with; it warns of any other.
+ACLRUNTIME_VERSION: Final = "0.0.2"
 CHECKOUT: Final = Path(__file__).resolve().parent.parent
 
 
@@ -145,6 +147,7 @@ def install(root: Path, plan: FleetPlan, *, force: bool = False) -> Home:
         _write_launcher(home, "npu-smi", ["-P", "-S", "-m", "emulator.npu_smi"])
         _write_launcher(home, "atc", ["-P", "-m", "emulator.atc"])
         (home.root / "python" / "aclruntime.py").write_text(_module_text(), "utf-8")
+        _write_distribution(home.root / "python")
         _write_toolkit(home, home.fleet().toolkit_version)
     except OSError as error:
         raise FleetFileError(f"cannot write the emulator's home {home.root}: {error}") from error
@@ -180,6 +183,13 @@ if find_spec("emulator") is None:
 
 from emulator.aclruntime import *  # noqa: E402, F403
 '''
+
+
+def _write_distribution(folder: Path) -> None:
+    """Say which wheel the module comes from: programs ask for its version before they import it."""
+    metadata = folder / f"aclruntime-{ACLRUNTIME_VERSION}.dist-info" / "METADATA"
+    metadata.parent.mkdir(exist_ok=True)
+    metadata.write_text(f"Metadata-Version: 2.1\nName: aclruntime\nVersion: {ACLRUNTIME_VERSION}\n", "utf-8")
 
 
 def _write_toolkit(home: Home, version: str) -> None:

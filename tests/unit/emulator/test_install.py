@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,13 @@ def test_a_home_has_what_is_found_on_the_paths(tmp_path: Path) -> None:
     (info,) = root.glob("toolkit/*-linux/ascend_toolkit_install.info")
     assert "version=8.0.0-emulated" in info.read_text().splitlines()
     assert (root / "toolkit/compiler/version.info").read_text() == "Version=8.0.0-emulated\n"
+
+
+def test_the_wheel_of_aclruntime_has_a_version(tmp_path: Path) -> None:
+    """Programs ask the module's distribution before they import it."""
+    root = install(tmp_path, FleetPlan(cards=1)).root
+    (found,) = distributions(name="aclruntime", path=[str(root / "python")])
+    assert found.version == "0.0.2"
 
 
 def test_installing_again_keeps_the_fleet_unless_forced(tmp_path: Path) -> None:
