@@ -41,6 +41,7 @@ class ErrorInfo:
         message: one or two sentences: what is wrong, and what to do.
         retry: whether another try may help.
         detail: the tool's own last lines, at most `MAX_DETAIL_CHARACTERS`, newest kept.
+        once: another try helps at most once: the same failure again means that the input is at fault.
     """
 
     code: str
@@ -48,6 +49,7 @@ class ErrorInfo:
     message: str
     retry: bool
     detail: str = ""
+    once: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -62,6 +64,7 @@ class ErrorInfo:
             message=str(data["message"]),
             retry=bool(data["retry"]),
             detail=str(data.get("detail", "")),
+            once=bool(data.get("once", False)),
         )
 
 
@@ -80,6 +83,7 @@ class NpuqError(Exception):
         detail: str = "",
         blame: Blame | None = None,
         retry: bool | None = None,
+        once: bool = False,
     ) -> None:
         super().__init__(message)
         self.info = ErrorInfo(
@@ -88,12 +92,13 @@ class NpuqError(Exception):
             message=message,
             retry=type(self).retry if retry is None else retry,
             detail=detail[-MAX_DETAIL_CHARACTERS:],
+            once=once,
         )
 
     @classmethod
     def from_info(cls, info: ErrorInfo) -> "NpuqError":
         """Build an error from its value form."""
-        return cls(info.message, code=info.code, detail=info.detail, blame=info.blame, retry=info.retry)
+        return cls(info.message, code=info.code, detail=info.detail, blame=info.blame, retry=info.retry, once=info.once)
 
 
 class InvalidRequestError(NpuqError):

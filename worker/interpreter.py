@@ -23,6 +23,7 @@ raise SystemExit(import_module(sys.argv[2]).main(sys.argv[3:]))
 _PASSED: Final = frozenset(
     {"PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV"}
     | {"TE_PARALLEL_COMPILER", "MAX_COMPILE_CORE_NUMBER", "MULTI_THREAD_COMPILE", "NPUQ_EMULATOR_HOME"}
+    | {"NPUQ_ASCEND_ERRORS"}
 )
 _PASSED_PREFIXES: Final = ("LC_", "ASCEND_", "OMP_", "OPENBLAS_", "MKL_")
 #: Chips are addressed by logic id; the runtime would number them anew below these.
