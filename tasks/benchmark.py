@@ -14,6 +14,7 @@ import numpy as np
 from npuq.errors import DeviceBusyError, InvalidRequestError
 from npuq.specs import BenchmarkProtocol
 from npuq.states import Quality
+from tasks.batch_binding import bind_batch
 from tasks.idleness import ChipState, disturbance, why_busy
 from tasks.metrics import measured
 from tasks.protocols import Array, BoundTensor, InferenceSession, RunTimes
@@ -50,10 +51,7 @@ def run(context: StepContext) -> StepOutcome:
     request = context.request
     model, batch_size, protocol = _parameters(request)
     session = context.session(model)
-    if session.inputs[0].shape[0] != batch_size:
-        raise InvalidRequestError(
-            f"The OM was compiled for batch size {session.inputs[0].shape[0]}, the job says {batch_size}."
-        )
+    bind_batch(session, batch_size)
     feeds = random_feeds(session.inputs)
     if protocol.warmup:
         session.run(feeds, loop=protocol.warmup)

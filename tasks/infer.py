@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from npuq.errors import InvalidRequestError
+from tasks.batch_binding import bind_batch
 from tasks.predictions import write_predictions
 from tasks.protocols import FedBatch, FeederPool, FeedOrder, InferenceSession
 from tasks.steps import StepContext, StepOutcome, StepRequest
@@ -41,7 +42,7 @@ def run(context: StepContext) -> StepOutcome:
     batches = feeders.batches(order)  # decoding begins now, and goes on while the model is loaded
     (model,) = request.inputs["om"]
     session = context.session(model)
-    _check_batch_size(session, order.batch_size)
+    bind_batch(session, order.batch_size)
     session.reset_times()
     pace = _drive(context, order, batches, session, feeders)
     path = request.workdir / "predictions.npz"
@@ -67,12 +68,6 @@ def feed_order(request: StepRequest) -> FeedOrder:
     return FeedOrder(
         recipe=request.recipe, pass_name=pass_name, dataset=dataset, start=start, stop=stop, batch_size=batch_size
     )
-
-
-def _check_batch_size(session: InferenceSession, batch_size: int) -> None:
-    compiled_for = session.inputs[0].shape[0]
-    if compiled_for != batch_size:
-        raise InvalidRequestError(f"The OM was compiled for batch size {compiled_for}, the job says {batch_size}.")
 
 
 def _drive(

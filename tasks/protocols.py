@@ -147,7 +147,7 @@ class SuggestsAtcOptions(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class BoundTensor:
-    """An input or output of a loaded model: everything fixed."""
+    """An input or output of a loaded model; -1 in `shape` where nothing is bound, or only a run tells."""
 
     name: str
     dtype: np.dtype[Any]
@@ -172,12 +172,28 @@ class InferenceSession(Protocol):
     """A model loaded on a chip (or, for reference, on the CPU)."""
 
     @property
+    def compiled_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Return the shapes of the inputs as compiled, -1 where `bind` decides."""
+
+    @property
     def inputs(self) -> tuple[BoundTensor, ...]:
         """Return the inputs in model order."""
 
     @property
     def outputs(self) -> tuple[BoundTensor, ...]:
         """Return the outputs in model order."""
+
+    def bind(self, shapes: Sequence[tuple[int, ...]], *, output_bytes: Sequence[int] = ()) -> None:
+        """Fix the shapes of the runs that follow, until the next call. A static model takes its own shapes only.
+
+        Args:
+            shapes: of the inputs, in model order; what is not open must be as compiled.
+            output_bytes: memory for each output, for models that cannot say how large their outputs become.
+
+        Raises:
+            NpuqError: the model was not compiled for them (code `shape_unknown`), or memory has to be given
+                (`output_size_unknown`); the input is to blame.
+        """
 
     def run(self, feeds: Sequence[Array], *, loop: int = 1) -> list[Array]:
         """Execute `loop` times on one batch; returns host arrays of the last execution.

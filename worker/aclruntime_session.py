@@ -1,13 +1,15 @@
 """`InferenceSession` on `aclruntime`, the Python module that comes with CANN's tools; both generations of its API.
 
 Only this module knows that API. The runtime's exceptions say little and its stdout says much, so whoever opens a
-session brings a way to read what was printed. Static batch sizes only.
+session brings a way to read what was printed.
 """
 
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
+from math import prod
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +18,7 @@ import numpy as np
 from npuq.errors import NpuqError, ToolError, ToolMissingError
 from tasks.ascend_errors import runtime_error
 from tasks.protocols import Array, BoundTensor, RunTimes
+from worker.aclruntime_gears import OpenInput, Shape, choose
 
 ReadOutput = Callable[[], str]
 
@@ -34,6 +37,8 @@ _DTYPES: Final[Mapping[str, str]] = {
     "double": "float64",
     "bool": "bool",
 }
+#: Until then a step of the runtime's clock is less than a microsecond.
+_SHARP_SECONDS: Final = 8.0
 
 
 class AclRuntime:
@@ -62,12 +67,26 @@ class AclRuntime:
 
     def open(self, model: Path) -> "AclSession":
         """Load an OM; raises NpuqError, classified."""
+        return AclSession(self, model)
+
+    @property
+    def module(self) -> Any:  # noqa: ANN401 - a foreign module
+        """Return `aclruntime`."""
+        return self._module
+
+    @property
+    def logic_id(self) -> int:
+        """Return the chip's logic id."""
+        return self._logic_id
+
+    def load(self, model: Path) -> Any:  # noqa: ANN401 - a foreign object
+        """Return a session of the module; raises NpuqError, classified."""
         try:
             session = self._module.InferenceSession(str(model), self._logic_id, self._module.session_options())
         except RuntimeError as error:
             raise self.failure(error, f"loading {model.name}") from error
         self._opened = True
-        return AclSession(self, self._module, session, self._logic_id, model.name)
+        return session
 
     def failure(self, error: Exception, doing: str) -> NpuqError:
         """Return the classified form of what the runtime raised."""
@@ -82,21 +101,37 @@ class AclRuntime:
 
 
 class AclSession:
-    """A model on a chip. Implements `tasks.protocols.InferenceSession`; made by `AclRuntime.open`."""
+    """A model on a chip. Implements `tasks.protocols.InferenceSession`; made by `AclRuntime.open`.
 
-    def __init__(self, runtime: AclRuntime, module: Any, session: Any, logic_id: int, name: str) -> None:  # noqa: ANN401 - foreign objects without types
+    Args:
+        runtime: of the chip.
+        model: the OM.
+
+    Raises:
+        NpuqError: classified.
+    """
+
+    def __init__(self, runtime: AclRuntime, model: Path) -> None:
         self._runtime = runtime
-        self._module = module
-        self._session = session
-        self._logic_id = logic_id
-        self._name = name
+        self._module = runtime.module
+        self._name = model.name
+        self._session = runtime.load(model)
+        self._loaded_at = time.monotonic()
         # Copied at once: the descriptions live in the model's own memory.
-        self._inputs = tuple(self._bind(description) for description in session.get_inputs())
-        self._outputs = tuple(self._bind(description) for description in session.get_outputs())
-        self._sizes = tuple(int(description.realsize) for description in session.get_inputs())
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        self._compiled = tuple(self._described(each) for each in inputs)
+        self._inputs = self._compiled
+        self._sizes = tuple(int(each.realsize) for each in inputs)
+        self._outputs = tuple(self._described(each) for each in outputs)
+        self._outputs_sized = all(int(each.size) > 0 and min(each.shape, default=1) >= 0 for each in outputs)
         self._execute_ms: list[float] = []
         self._h2d_ms: list[float] = []
         self._d2h_ms: list[float] = []
+
+    @property
+    def compiled_shapes(self) -> tuple[Shape, ...]:
+        """Return the shapes of the inputs as compiled, -1 where `bind` decides."""
+        return tuple(each.shape for each in self._compiled)
 
     @property
     def inputs(self) -> tuple[BoundTensor, ...]:
@@ -105,8 +140,23 @@ class AclSession:
 
     @property
     def outputs(self) -> tuple[BoundTensor, ...]:
-        """Return the outputs in model order."""
+        """Return the outputs in model order; of a dynamic model as of the last run, before it of the largest gear."""
         return self._outputs
+
+    def bind(self, shapes: Sequence[Shape], *, output_bytes: Sequence[int] = ()) -> None:
+        """Fix the shapes of the runs that follow; see `tasks.protocols.InferenceSession.bind`."""
+        inputs = [
+            OpenInput(name=each.name, compiled=each.shape, wanted=tuple(shape))
+            for each, shape in zip(self._compiled, shapes, strict=False)
+        ]
+        if len(shapes) != len(self._compiled) or not all(each.fits for each in inputs):
+            raise self._shape_unknown(shapes)
+        if not self._outputs_sized and len(output_bytes) != len(self._outputs):
+            raise ToolError(
+                f"{self._name} does not say how large its {len(self._outputs)} outputs become: give the bytes of each.",
+                code="output_size_unknown",
+            )
+        self._choose(inputs, output_bytes)
 
     def run(self, feeds: Sequence[Array], *, loop: int = 1) -> list[Array]:
         """Execute `loop` times on one batch; see `tasks.protocols.InferenceSession.run`."""
@@ -120,6 +170,9 @@ class AclSession:
             arrays, d2h_ms = self._to_host(outputs)
         except RuntimeError as error:
             raise self._runtime.failure(error, f"executing {self._name}") from error
+        self._outputs = tuple(
+            replace(output, shape=array.shape) for output, array in zip(self._outputs, arrays, strict=True)
+        )
         self._execute_ms += execute_ms
         self._h2d_ms.append(h2d_ms)
         self._d2h_ms.append(d2h_ms)
@@ -133,20 +186,46 @@ class AclSession:
         """Forget the times so far."""
         self._execute_ms, self._h2d_ms, self._d2h_ms = [], [], []
 
+    @property
+    def clock_is_coarse(self) -> bool:
+        """Return whether a measurement should begin with a model that is loaded anew.
+
+        The runtime counts milliseconds since the load in single precision: after a minute they come in steps of
+        4 microseconds, after an hour of a quarter of a millisecond.
+        """
+        return time.monotonic() - self._loaded_at > _SHARP_SECONDS
+
     def close(self) -> None:
         """Unload the model; again is harmless."""
         session, self._session = self._session, None
         if session is not None and hasattr(session, "free_resource"):
             session.free_resource()  # the older generation frees with the last reference
 
-    def _bind(self, description: Any) -> BoundTensor:  # noqa: ANN401 - a foreign object
+    def _choose(self, inputs: Sequence[OpenInput], output_bytes: Sequence[int]) -> None:
+        """Tell the session what comes, and believe the sizes that it then asks for."""
+        try:
+            if any(each.open_axes for each in inputs):
+                choose(self._session, inputs, outputs_sized=self._outputs_sized)
+            self._session.set_custom_outsize(list(output_bytes))
+        except RuntimeError as error:
+            raise self._shape_unknown([each.wanted for each in inputs]) from error
+        bound = tuple(replace(each, shape=open_.wanted) for each, open_ in zip(self._compiled, inputs, strict=True))
+        sizes = tuple(int(each.realsize) for each in self._session.get_inputs())
+        if any(-1 in each.shape for each in self._compiled) and sizes != tuple(_bytes_of(each) for each in bound):
+            raise self._shape_unknown([each.wanted for each in inputs])
+        self._inputs, self._sizes = bound, sizes
+
+    def _shape_unknown(self, shapes: Sequence[Shape]) -> ToolError:
+        compiled = [each.shape for each in self._compiled]
+        return ToolError(
+            f"{self._name} was not compiled for inputs of {list(shapes)}: it takes {compiled}, where -1 is one of the "
+            "sizes that were given to ATC.",
+            code="shape_unknown",
+            detail=self._runtime.read_output(),
+        )
+
+    def _described(self, description: Any) -> BoundTensor:  # noqa: ANN401 - a foreign object
         shape = tuple(int(axis) for axis in description.shape)
-        if min(shape, default=1) < 1:
-            raise ToolError(
-                f"{self._name} has a dynamic shape {shape} at {description.name!r}; npuq runs static batch sizes. "
-                "Convert it with a batch size.",
-                code="om_dynamic",
-            )
         for name, dtype in _DTYPES.items():
             if getattr(self._module.dtype, name, None) == description.datatype:
                 return BoundTensor(name=str(description.name), dtype=np.dtype(dtype), shape=shape)
@@ -154,6 +233,8 @@ class AclSession:
 
     def _check(self, feeds: Sequence[Array]) -> None:
         """Refuse what the runtime would take for something else: it counts bytes, and ignores strides and types."""
+        if any(-1 in each.shape for each in self._inputs):
+            raise ToolError(f"{self._name} takes {self.compiled_shapes}: bind its shapes first.", code="shape_unbound")
         found = [(feed.shape, feed.dtype, feed.nbytes) for feed in feeds]
         wanted = [(each.shape, each.dtype, size) for each, size in zip(self._inputs, self._sizes, strict=True)]
         if found != wanted:
@@ -162,11 +243,11 @@ class AclSession:
             raise ToolError(f"{self._name} was given an array that is not contiguous.", code="feed_size")
 
     def _to_device(self, feeds: Sequence[Array]) -> tuple[list[Any], float]:
-        # int64 is spelled "q" or "l", and only "l" is known to the runtime
-        tensors = [self._module.Tensor(feed.view("l") if feed.dtype == np.int64 else feed) for feed in feeds]
+        # 64-bit integers are spelled in two ways, "q" and "l", and the runtime knows only that of the type's own name
+        tensors = [self._module.Tensor(feed.view(np.dtype(feed.dtype.name))) for feed in feeds]
         started = time.perf_counter()
         for tensor in tensors:
-            tensor.to_device(self._logic_id)
+            tensor.to_device(self._runtime.logic_id)
         return tensors, (time.perf_counter() - started) * 1000
 
     def _to_host(self, tensors: Sequence[Any]) -> tuple[list[Array], float]:
@@ -175,7 +256,7 @@ class AclSession:
             tensor.to_host()
         milliseconds = (time.perf_counter() - started) * 1000
         arrays = [
-            np.array(tensor).view(output.dtype).reshape(output.shape)
+            np.array(tensor).view(output.dtype).reshape(tensor.shape)
             for tensor, output in zip(tensors, self._outputs, strict=True)
         ]
         return arrays, milliseconds
@@ -193,3 +274,7 @@ class AclSession:
             self._session.reset_summaryinfo()
         else:
             self._session.reset_sumaryinfo()
+
+
+def _bytes_of(tensor: BoundTensor) -> int:
+    return prod(tensor.shape) * tensor.dtype.itemsize

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,10 @@ _DTYPES: Final = {
     "tensor(double)": "float64",
     "tensor(int64)": "int64",
     "tensor(int32)": "int32",
+    "tensor(int16)": "int16",
+    "tensor(uint64)": "uint64",
+    "tensor(uint32)": "uint32",
+    "tensor(uint16)": "uint16",
     "tensor(uint8)": "uint8",
     "tensor(int8)": "int8",
     "tensor(bool)": "bool",
@@ -27,7 +32,7 @@ class OnnxSession:
 
     Args:
         model: the ONNX file.
-        batch_size: what a symbolic first axis is bound to; other symbolic axes are refused.
+        batch_size: what a symbolic first axis is bound to; with other symbolic axes, shapes are to be bound.
         threads: of one execution.
 
     Raises:
@@ -47,10 +52,16 @@ class OnnxSession:
         except Exception as error:  # onnxruntime's exceptions have no common public base
             raise ToolError(f"onnxruntime cannot load {model.name}: {error}", code="onnx_load") from error
         self._name = model.name
-        self._inputs = tuple(_bind(each, batch_size) for each in self._session.get_inputs())
-        self._outputs = tuple(_bind(each, batch_size) for each in self._session.get_outputs())
+        self._compiled = tuple(_described(each) for each in self._session.get_inputs())
+        self._inputs = tuple(_at_batch(each, batch_size) for each in self._compiled)
+        self._outputs = tuple(_at_batch(_described(each), batch_size) for each in self._session.get_outputs())
         self._execute_ms: list[float] = []
         self._runs = 0
+
+    @property
+    def compiled_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Return the shapes of the inputs in the file, -1 where `bind` decides."""
+        return tuple(each.shape for each in self._compiled)
 
     @property
     def inputs(self) -> tuple[BoundTensor, ...]:
@@ -59,11 +70,23 @@ class OnnxSession:
 
     @property
     def outputs(self) -> tuple[BoundTensor, ...]:
-        """Return the outputs in model order."""
+        """Return the outputs in model order; of a dynamic model as of the last run."""
         return self._outputs
+
+    def bind(self, shapes: Sequence[tuple[int, ...]], *, output_bytes: Sequence[int] = ()) -> None:  # noqa: ARG002 - memory is no matter on a CPU
+        """Fix the shapes of the runs that follow; see `tasks.protocols.InferenceSession.bind`."""
+        wanted = [tuple(shape) for shape in shapes]
+        if len(wanted) != len(self._compiled) or not all(map(_fits, wanted, self.compiled_shapes)):
+            raise ToolError(
+                f"{self._name} takes inputs of {list(self.compiled_shapes)}, where -1 is any size; not of {wanted}.",
+                code="shape_unknown",
+            )
+        self._inputs = tuple(replace(each, shape=shape) for each, shape in zip(self._compiled, wanted, strict=True))
 
     def run(self, feeds: Sequence[Array], *, loop: int = 1) -> list[Array]:
         """Execute `loop` times on one batch; see `tasks.protocols.InferenceSession.run`."""
+        if any(-1 in each.shape for each in self._inputs):
+            raise ToolError(f"{self._name} takes {self.compiled_shapes}: bind its shapes first.", code="shape_unbound")
         found = [(feed.shape, feed.dtype, feed.flags.c_contiguous) for feed in feeds]
         wanted = [(each.shape, each.dtype, True) for each in self._inputs]
         if found != wanted:
@@ -83,7 +106,11 @@ class OnnxSession:
                 f"onnxruntime cannot execute {self._name}: {error}", code="onnx_run", blame=Blame.INPUT
             ) from error
         self._runs += 1
-        return [np.ascontiguousarray(output) for output in outputs]
+        arrays = [np.ascontiguousarray(output).reshape(output.shape) for output in outputs]
+        self._outputs = tuple(
+            replace(output, shape=array.shape) for output, array in zip(self._outputs, arrays, strict=True)
+        )
+        return arrays
 
     def times(self) -> RunTimes:
         """Return the times since the last `reset_times`; there is nothing to copy on a CPU."""
@@ -99,9 +126,17 @@ class OnnxSession:
         self._session = None
 
 
-def _bind(description: Any, batch_size: int) -> BoundTensor:  # noqa: ANN401 - a foreign object
-    first, *rest = description.shape
-    if not all(isinstance(axis, int) for axis in rest):
-        raise ToolError(f"{description.name!r} has other dynamic axes than the batch: {description.shape}")
-    shape = (first if isinstance(first, int) else batch_size, *rest)
+def _described(description: Any) -> BoundTensor:  # noqa: ANN401 - a foreign object
+    shape = tuple(axis if isinstance(axis, int) else -1 for axis in description.shape)
     return BoundTensor(name=description.name, dtype=np.dtype(_DTYPES[description.type]), shape=shape)
+
+
+def _at_batch(tensor: BoundTensor, batch_size: int) -> BoundTensor:
+    first, *rest = tensor.shape or (1,)
+    return tensor if first != -1 or -1 in rest else replace(tensor, shape=(batch_size, *rest))
+
+
+def _fits(wanted: tuple[int, ...], compiled: tuple[int, ...]) -> bool:
+    return len(wanted) == len(compiled) and all(
+        size > 0 and known in (-1, size) for size, known in zip(wanted, compiled, strict=True)
+    )

@@ -44,8 +44,8 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(install, check=True, env=environment, stdout=subprocess.DEVNULL)
     write_model(home / "tiny.onnx")
     atc = [str(home / "bin" / "atc"), "--framework=5", "--model=tiny.onnx", "--output=tiny"]
-    shape = [f"--input_shape=x:{BATCH},3,4,4", "--soc_version=Ascend310P3"]
-    subprocess.run([*atc, *shape], check=True, cwd=home, stdout=subprocess.DEVNULL)
+    more = [f"--input_shape=x:{BATCH},3,4,4", "--soc_version=Ascend310P3", "--precision_mode=force_fp32"]
+    subprocess.run([*atc, *more], check=True, cwd=home, stdout=subprocess.DEVNULL)
     return home
 
 
@@ -55,6 +55,7 @@ def use_emulator(home: Path, monkeypatch: pytest.MonkeyPatch, api: str = "2023")
     fleet.write_text(json.dumps(json.loads(fleet.read_text()) | {"api": api, "faults": []}))
     monkeypatch.setenv("NPUQ_EMULATOR_HOME", str(home))
     monkeypatch.syspath_prepend(home / "python")
+    monkeypatch.delitem(sys.modules, "aclruntime", raising=False)  # the generation is chosen at its import
 
 
 @pytest.fixture(params=["onnx", "acl-2022", "acl-2023"])

@@ -31,6 +31,15 @@ class FakeSession:
         self._next_ms = next_ms
         self._since_reset = 0
 
+    @property
+    def compiled_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Return the one static shape."""
+        return (self.inputs[0].shape,)
+
+    def bind(self, shapes: Sequence[tuple[int, ...]], *, output_bytes: Sequence[int] = ()) -> None:
+        """Refuse: nothing here is dynamic."""
+        raise AssertionError(f"bound to {shapes}, {output_bytes}")
+
     def run(self, feeds: Sequence[Array], *, loop: int = 1) -> list[Array]:
         """Note the run."""
         assert [feed.shape for feed in feeds] == [self.inputs[0].shape]
