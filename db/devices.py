@@ -4,14 +4,15 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, case, exists, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, exists, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from db import device_events
 from db.records import DeviceRecord, NewDevice
 from db.tables import Attempt, Device, Host
 from db.types import db_now
 from npuq.errors import NotFoundError
-from npuq.states import AttemptState, DeviceKind, DeviceState
+from npuq.states import AttemptState, DeviceCause, DeviceKind, DeviceState
 
 #: States that people or health set; a launcher's registration does not change them.
 _KEPT: Final = (DeviceState.DRAINING, DeviceState.QUARANTINED)
@@ -24,47 +25,69 @@ def _dialect(connection: Connection) -> Any:  # noqa: ANN401 - one of two module
 def register(connection: Connection, host_id: str, facts: Mapping[str, Any], devices: Sequence[NewDevice]) -> None:
     """Write what a launcher found: the host is alive, these devices are there, its others are lost.
 
-    A device that people drained or health quarantined stays so; a lost one that is back comes online.
+    A device that people drained or health quarantined stays so. A lost one comes online when only its launcher was
+    away; a chip that had vanished has to prove itself first (`move`).
     """
     dialect = _dialect(connection)
     host = dialect.insert(Host).values(id=host_id, heartbeat_at=db_now(), facts=dict(facts))
     connection.execute(
         host.on_conflict_do_update(index_elements=["id"], set_={"heartbeat_at": db_now(), "facts": host.excluded.facts})
     )
+    known = set(connection.execute(select(Device.id).where(Device.host_id == host_id)).scalars())
     for device in sorted(devices, key=lambda item: item.device_id):
         columns = {name: value for name, value in vars(device).items() if name != "device_id"}
         row = dialect.insert(Device).values(
             id=device.device_id,
             host_id=host_id,
             state=DeviceState.ONLINE,
+            state_cause=DeviceCause.FOUND,
             state_at=db_now(),
             seen_at=db_now(),
             loaded=[],
             **columns,
         )
-        back = Device.state == DeviceState.LOST
+        updated = {name: getattr(row.excluded, name) for name in columns}
         connection.execute(
-            row.on_conflict_do_update(
-                index_elements=["id"],
-                set_={
-                    **{name: getattr(row.excluded, name) for name in columns},
-                    "host_id": host_id,
-                    "seen_at": db_now(),
-                    "state": case((back, DeviceState.ONLINE), else_=Device.state),
-                    "state_reason": case((back, ""), else_=Device.state_reason),
-                    "state_at": case((back, db_now()), else_=Device.state_at),
-                },
-            )
+            row.on_conflict_do_update(index_elements=["id"], set_={**updated, "host_id": host_id, "seen_at": db_now()})
         )
+    ids = [device.device_id for device in devices]
+    new = sorted(set(ids) - known)
+    device_events.add(connection, new, DeviceState.ONLINE, DeviceCause.FOUND, "seen for the first time")
+    proven = or_(Device.kind == DeviceKind.HOST, Device.state_cause != DeviceCause.VANISHED)
+    back = (Device.id.in_(ids), Device.state == DeviceState.LOST, proven)
+    _move_all(connection, back, DeviceState.ONLINE, DeviceCause.RETURNED, "")
+    gone = (Device.host_id == host_id, Device.id.not_in(ids), Device.state.not_in([*_KEPT, DeviceState.LOST]))
+    _move_all(connection, gone, DeviceState.LOST, DeviceCause.VANISHED, "no longer seen by its host")
+
+
+def _move_all(
+    connection: Connection,
+    which: Sequence[ColumnElement[bool]],
+    state: DeviceState,
+    cause: DeviceCause,
+    reason: str,
+) -> None:
+    """Move the devices that meet all conditions, and note it."""
+    found = list(connection.execute(select(Device.id).where(*which).order_by(Device.id).with_for_update()).scalars())
+    if not found:
+        return
     connection.execute(
         update(Device)
-        .where(
-            Device.host_id == host_id,
-            Device.id.not_in([device.device_id for device in devices]),
-            Device.state.not_in([*_KEPT, DeviceState.LOST]),
-        )
-        .values(state=DeviceState.LOST, state_reason="no longer seen by its host", state_at=db_now())
+        .where(Device.id.in_(found))
+        .values(state=state, state_cause=cause, state_reason=reason, state_at=db_now())
     )
+    device_events.add(connection, found, state, cause, reason)
+
+
+def identities(connection: Connection, host_id: str) -> dict[str, str]:
+    """Return stable identity -> device id of a host's devices."""
+    rows = connection.execute(select(Device.identity, Device.id).where(Device.host_id == host_id).order_by(Device.id))
+    return {row.identity: row.id for row in rows}
+
+
+def learn_baseline(connection: Connection, device_id: str, memory_mib: int) -> None:
+    """Note what npu-smi shows as used on a chip that nobody uses."""
+    connection.execute(update(Device).where(Device.id == device_id).values(memory_baseline_mib=memory_mib))
 
 
 def host_beat(connection: Connection, host_id: str) -> list[str]:
@@ -84,11 +107,8 @@ def host_beat(connection: Connection, host_id: str) -> list[str]:
 
 def host_silent(connection: Connection, host_id: str) -> None:
     """Say that a host's launcher stops in good order: its devices are lost at once."""
-    connection.execute(
-        update(Device)
-        .where(Device.host_id == host_id, Device.state.not_in([*_KEPT, DeviceState.LOST]))
-        .values(state=DeviceState.LOST, state_reason="its host was stopped", state_at=db_now())
-    )
+    here = (Device.host_id == host_id, Device.state.not_in([*_KEPT, DeviceState.LOST]))
+    _move_all(connection, here, DeviceState.LOST, DeviceCause.HOST_STOPPED, "its host was stopped")
 
 
 def ask_restart(connection: Connection, device_id: str) -> None:
@@ -105,8 +125,16 @@ def note_loaded(connection: Connection, device_id: str, digests: Sequence[str]) 
     connection.execute(update(Device).where(Device.id == device_id).values(loaded=list(digests)))
 
 
-def set_state(connection: Connection, device_id: str, state: DeviceState, reason: str) -> DeviceState:
+def set_state(
+    connection: Connection,
+    device_id: str,
+    state: DeviceState,
+    reason: str,
+    cause: DeviceCause = DeviceCause.PERSON,
+) -> DeviceState:
     """Drain, quarantine or resume a device, with the reason; returns the state before.
+
+    A person who resumes a device forgives it what it did, and says that its memory is as it should be.
 
     Raises:
         NotFoundError: there is no such device.
@@ -114,10 +142,18 @@ def set_state(connection: Connection, device_id: str, state: DeviceState, reason
     before = connection.execute(select(Device.state).where(Device.id == device_id).with_for_update()).scalar()
     if before is None:
         raise NotFoundError(f"no device {device_id!r}; see: npuq devices list")
-    connection.execute(
-        update(Device).where(Device.id == device_id).values(state=state, state_reason=reason, state_at=db_now())
-    )
+    _move_all(connection, (Device.id == device_id,), state, cause, reason)
+    if state is DeviceState.ONLINE and cause is DeviceCause.PERSON:
+        connection.execute(update(Device).where(Device.id == device_id).values(memory_baseline_mib=None))
     return DeviceState(before)
+
+
+def move(
+    connection: Connection, device_id: str, expected_cause: str, state: DeviceState, cause: DeviceCause, reason: str
+) -> None:
+    """Move a device as its health demands, unless somebody else moved it since it was looked at."""
+    still = (Device.id == device_id, Device.state_cause == expected_cause)
+    _move_all(connection, still, state, cause, reason)
 
 
 def _query(suspect_seconds: float) -> Select[Any]:

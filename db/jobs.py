@@ -21,6 +21,7 @@ from npuq.states import (
     FINAL_JOB_STATES,
     FINAL_RUN_STATES,
     AttemptState,
+    DeviceCause,
     DeviceState,
     JobState,
     RunState,
@@ -338,12 +339,17 @@ def beat(
     if beaten.rowcount != 1:
         raise SupersededError(f"attempt {attempt} of job {job_id} no longer belongs to this worker")
     row = connection.execute(
-        select(Job.cancel_requested, Device.state)
+        select(Job.cancel_requested, Device.state, Device.state_cause)
         .join(Attempt, (Attempt.job_id == Job.id) & (Attempt.number == attempt))
         .join(Device, Device.id == Attempt.device_id)
         .where(Job.id == job_id)
     ).one()
-    return BeatReply(cancel=row.cancel_requested, drain=row.state == DeviceState.DRAINING)
+    gone = row.state == DeviceState.LOST and row.state_cause == DeviceCause.VANISHED
+    return BeatReply(
+        cancel=row.cancel_requested,
+        drain=row.state == DeviceState.DRAINING,
+        evict=gone or row.state == DeviceState.QUARANTINED,
+    )
 
 
 def succeed(connection: Connection, job_id: str, attempt: int, *, owner: str, completion: Completion) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from npuq.errors import ErrorInfo
-from npuq.states import AttemptState, DeviceKind, DeviceState, JobKind, JobState, Quality, RunState
+from npuq.states import AttemptState, DeviceCause, DeviceKind, DeviceState, JobKind, JobState, Quality, RunState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +128,8 @@ class DeviceRecord:
     loaded: tuple[str, ...]
     restart_asked_at: datetime | None
     seen_at: datetime
+    phy_id: int | None = None
+    state_cause: str = ""
 
     @property
     def toolchains(self) -> tuple[str, ...]:
@@ -149,8 +151,20 @@ class NewDevice:
     npu_id: int | None = None
     chip_id: int | None = None
     logic_id: int | None = None
+    phy_id: int | None = None
     soc_version: str | None = None
     memory_total_mib: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceEventRecord:
+    """A move of a device, and why."""
+
+    device_id: str
+    at: datetime
+    state: DeviceState
+    cause: DeviceCause
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,10 +275,17 @@ class Assignment:
 
 @dataclass(frozen=True, kw_only=True)
 class BeatReply:
-    """What a worker hears when it beats."""
+    """What a worker hears when it beats.
+
+    Attributes:
+        cancel: a person wants the job to end.
+        drain: the device is to take no further job.
+        evict: the device is sick or gone: the job is to be done elsewhere.
+    """
 
     cancel: bool
     drain: bool
+    evict: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -117,6 +117,8 @@ class Device(Base):
     npu_id: Mapped[int | None]
     chip_id: Mapped[int | None]
     logic_id: Mapped[int | None]
+    phy_id: Mapped[int | None]
+    """N of `/dev/davinciN`, by which a container is given the chip; None: not shown."""
     name: Mapped[str] = mapped_column(String(64))
     soc_version: Mapped[str | None] = mapped_column(String(40))
     toolchain: Mapped[str] = mapped_column(String(100), server_default="")
@@ -124,6 +126,8 @@ class Device(Base):
     health: Mapped[str] = mapped_column(String(16))
     state: Mapped[DeviceState]
     state_reason: Mapped[str] = mapped_column(Text, server_default="")
+    state_cause: Mapped[str] = mapped_column(String(16), server_default="")
+    """One of `DeviceCause`; "" in rows older than this column."""
     state_at: Mapped[datetime]
     memory_total_mib: Mapped[int | None]
     memory_baseline_mib: Mapped[int | None]
@@ -132,6 +136,20 @@ class Device(Base):
     restart_asked_at: Mapped[datetime | None]
     """The scheduler saw that its worker does not answer; the launcher restarts it and clears this."""
     seen_at: Mapped[datetime]
+
+
+class DeviceEvent(Base):
+    """A move of a device, with its reason. Only added to, by `db/device_events.py`."""
+
+    __tablename__ = "device_events"
+    __table_args__ = (Index(None, "device_id", "id"),)
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    device_id: Mapped[str] = mapped_column(Id, ForeignKey("devices.id"))
+    at: Mapped[datetime]
+    state: Mapped[str] = mapped_column(String(16))
+    cause: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str] = mapped_column(Text)
 
 
 class Dataset(Base):

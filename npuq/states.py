@@ -130,6 +130,36 @@ class DeviceState(StrEnum):
     LOST = "lost"  #: not seen by its host, or its host is silent; comes back by itself
 
 
+class DeviceCause(StrEnum):
+    """Why a device is in the state it is in; what people read is the reason beside it."""
+
+    FOUND = "found"  #: seen for the first time
+    RETURNED = "returned"  #: what was wrong is over
+    PERSON = "person"  #: a person said so, and only a person takes it back
+    HOST_STOPPED = "host_stopped"  #: its launcher ended in good order
+    VANISHED = "vanished"  #: npu-smi has a table, and the chip is not in it
+    NO_ANSWER = "no_answer"  #: npu-smi gives no table: unknown, neither well nor sick
+    ALARM = "alarm"  #: health is Alarm
+    CRITICAL = "critical"  #: health is Critical
+    UNKNOWN_HEALTH = "unknown_health"  #: health is UNKNOWN, or a word that npuq does not know
+    DIRTY = "dirty"  #: memory is held and no process holds it
+    ERRORS = "errors"  #: jobs failed on it too often, and the chip is to blame
+    UNKILLABLE = "unkillable"  #: a process of its job survives KILL
+    REPEATED = "repeated"  #: the same trouble came back three times in 24 hours
+
+
+HEALING_CAUSES = frozenset(
+    {
+        DeviceCause.VANISHED,
+        DeviceCause.NO_ANSWER,
+        DeviceCause.ALARM,
+        DeviceCause.CRITICAL,
+        DeviceCause.UNKNOWN_HEALTH,
+        DeviceCause.DIRTY,
+    }
+)
+"""Causes that good looks at the chip take back; every other needs a person, or the launcher's return."""
+
 #: Which kind of device runs which kind of job.
 DEVICE_KIND_OF_JOB: dict[JobKind, DeviceKind] = {
     JobKind.EXPORT: DeviceKind.HOST,

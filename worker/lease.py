@@ -31,7 +31,7 @@ class Ended(StrEnum):
 
     LOST = "lost"  #: the attempt belongs to somebody else, or nobody: write nothing
     CANCELLED = "cancelled"  #: a person said so
-    HANDED_BACK = "handed_back"  #: this worker is stopping
+    HANDED_BACK = "handed_back"  #: this worker is stopping, or its chip is sick: to be done elsewhere
 
 
 class Lease:
@@ -97,6 +97,8 @@ class Lease:
             self._heard = time.monotonic()
             if reply.cancel:
                 self.end(Ended.CANCELLED)
+            elif reply.evict:
+                self.end(Ended.HANDED_BACK)
 
     def _beat(self) -> BeatReply:
         text = self._log.take_new()

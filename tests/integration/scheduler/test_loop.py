@@ -301,6 +301,7 @@ def test_a_run_waits_for_a_chip_to_compile_for(sqlite_fleet: Fleet) -> None:
     record = sqlite_fleet.world.run_record(run_id)
     assert (record.state, "no chip is online" in record.reason) == (RunState.SUBMITTED, True)
     sqlite_fleet.world.register([chip(0), slot(0)])
+    sqlite_fleet.world.transact(devices.set_state, CHIP, DeviceState.ONLINE, "")  # it had vanished
     sqlite_fleet.tick()
     record = sqlite_fleet.world.run_record(run_id)
     assert (record.state, record.reason) == (RunState.ACTIVE, "")
