@@ -3,19 +3,20 @@
 The OM runs on the emulated runtime only. Exit code 0 and the success line, or 255 and an error block.
 """
 
+import os
 import sys
+import time
 from datetime import UTC, datetime
-from os import getpid
-from pathlib import Path
 from typing import Final
 
-from emulator import diary, om
-from emulator.atc_flags import AtcError, AtcOptions, parse
+from emulator import atc_log, diary
+from emulator.atc_errors import AtcError
 from emulator.diary import Event
-from emulator.fleet import FleetFileError
+from emulator.fleet import Fault, FaultKind, FleetFileError
 from emulator.home import Home
 
 _EXIT_FAILED: Final = 255
+_FAILED: Final = "ATC run failed, Please check the detail log, Try 'atc --help' for more information"
 _HELP: Final = """\
 usage: atc --framework=5 --model=FILE.onnx --output=PATH --soc_version=Ascend310P3 [--input_shape="input:1,3,224,224"]
            [--input_format=NCHW] [--precision_mode=force_fp16] [--log=error] ...
@@ -39,16 +40,57 @@ def main(arguments: list[str]) -> int:
     diary.note(home, Event.ATC_START)
     target = None
     try:
-        options = parse(arguments)
-        target = convert(options, toolkit_version)
+        _suffer(home)
+        target = _convert(arguments, toolkit_version)
     except AtcError as error:
-        _say("ATC run failed, Please check the detail log, Try 'atc --help' for more information")
+        _say(_FAILED)
         _say(error_block(error))
         return _EXIT_FAILED
     finally:
-        diary.note(home, Event.ATC_END, model=None if target is None else target.stem, ok=target is not None)
+        diary.note(home, Event.ATC_END, model=target, ok=target is not None)
     _say("ATC run success, welcome to the next use.")
     return 0
+
+
+def _convert(arguments: list[str], toolkit_version: str) -> str:
+    """Convert and return the name of the OM; raises AtcError."""
+    from emulator.atc_flags import parse
+    from emulator.conversion import convert
+
+    threshold = "null"
+    try:
+        options = parse(arguments)
+        threshold = options.log
+        atc_log.write(threshold, "info", f"convert {options.model}", _now())
+        return convert(options, toolkit_version).stem
+    except AtcError as error:
+        atc_log.write(threshold, "error", str(error), _now())
+        raise
+
+
+def _suffer(home: Home) -> None:
+    """Let the faults of this host's atc happen: wait, die without a word, or fail; raises AtcError."""
+    slow = _strike(home, FaultKind.ATC_SLOW)
+    if slow is not None:
+        time.sleep(slow.seconds)  # the wait is the fault
+    killed = _strike(home, FaultKind.ATC_KILLED)
+    if killed is not None:
+        os.kill(os.getpid(), killed.signal)
+    failed = _strike(home, FaultKind.ATC_FAILED)
+    if failed is not None:
+        code, _, text = failed.text.partition(":")
+        raise AtcError(code.strip(), text.strip())
+
+
+def _strike(home: Home, kind: FaultKind) -> Fault | None:
+    fault = home.take_fault(None, kind)
+    if fault is not None:
+        diary.note(home, Event.FAULT, kind=kind.value)
+    return fault
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).astimezone()
 
 
 def _say(text: str) -> None:
@@ -58,47 +100,11 @@ def _say(text: str) -> None:
 
 def error_block(error: AtcError) -> str:
     """Return the error as ATC prints it: code, pid, time, text, solution."""
-    now = datetime.now(UTC).astimezone()
-    stamp = f"{now:%Y-%m-%d-%H:%M:%S}.{now.microsecond // 1000:03d}.{now.microsecond % 1000:03d}"
-    lines = [f"{error.code}: [PID: {getpid()}] {stamp} {error.text}"]
+    lines = [f"{error.code}: [PID: {os.getpid()}] {atc_log.stamp(_now())} {error.text}"]
     if error.solution:
         lines.append(f"        Solution: {error.solution}")
     lines.append("        TraceBack (most recent call last):")
     return "\n".join(lines)
-
-
-def convert(options: AtcOptions, toolkit_version: str) -> Path:
-    """Convert a model and return the OM's path; raises AtcError.
-
-    Leaves `kernel_meta/` and `fusion_result.json` in the current folder, as the real one does.
-    """
-    from emulator import onnx_graph
-
-    model = onnx_graph.load(options.model)
-    onnx_graph.fix_shapes(model, options)
-    if options.rounds_weights:
-        onnx_graph.round_weights(model.graph, options.mixlist)
-    weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = onnx_graph.describe(
-        (value for value in model.graph.input if value.name not in weights), options.input_format
-    )
-    description = om.OmDescription(
-        soc_version=options.soc_version,
-        toolkit_version=toolkit_version,
-        precision_mode=options.precision_mode,
-        batch=inputs[0].shape[0] if inputs and inputs[0].shape else 1,
-        inputs=inputs,
-        outputs=onnx_graph.describe(model.graph.output),
-    )
-    target = options.output.with_name(f"{options.output.name}.om")
-    data = om.encode(options.output.name, description, model.SerializeToString(deterministic=True))
-    try:
-        Path("kernel_meta").mkdir(exist_ok=True)
-        Path("fusion_result.json").write_text("[]\n", "utf-8")
-        om.write(target, data)
-    except OSError as error:
-        raise AtcError("E10022", f"The path [{target}] of [--output] cannot be written: {error}") from error
-    return target
 
 
 if __name__ == "__main__":

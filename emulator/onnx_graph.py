@@ -1,27 +1,36 @@
-"""What the emulated ATC does to an ONNX: fixes the input shapes and applies the precision mode.
+"""What the emulated ATC does to an ONNX: reads it, cuts it, fixes or opens its shapes, and says what became of it."""
 
-Precision: modes that lower the model round every float32 weight through float16 (values beyond its range become its
-largest). Activations and sums stay float32, so the effect is milder than a chip's; what is emulated is that precision
-is lost, and where a mix list keeps it.
-"""
-
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
-from emulator.atc_flags import AtcError, AtcOptions, Mixlist, invalid_value
-from emulator.om import TensorInfo
+from emulator.atc_errors import AtcError, inner_error, invalid_value, not_found
+from emulator.atc_flags import OutputTypes
+from emulator.atc_shapes import OPEN
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto
+    from onnx import ModelProto, NodeProto, ValueInfoProto
 
 NEWEST_OPSET: Final = 18
-_ACL_FORMATS: Final = {"NCHW": 0, "ND": 2, "NCDHW": 30}
-_IMAGE_RANK: Final = 4
-_FLOAT16_LARGEST: Final = float(np.finfo(np.float16).max)
+#: Standard operators that no emulated chip has a kernel for; which they are on a real one depends on its CANN.
+KERNEL_LESS: Final = frozenset(
+    {"Bernoulli", "BlackmanWindow", "DFT", "HammingWindow", "HannWindow", "MelWeightMatrix", "Multinomial", "STFT"}
+    | {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Unique", "Det", "MaxUnpool"}
+)
+#: Standard operators of values that are no tensors of numbers: ATC has no parser for them.
+PARSER_LESS: Final = frozenset(
+    {
+        "StringNormalizer",
+        "TfIdfVectorizer",
+        "Optional",
+        "OptionalGetElement",
+        "OptionalHasElement",
+        "ConcatFromSequence",
+    }
+    | {"SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SequenceLength"}
+    | {"SequenceMap", "SplitToSequence"}
+)
+_LARGE_TENSOR_BYTES: Final = 4096
 
 
 def load(path: Path) -> "ModelProto":
@@ -33,19 +42,21 @@ def load(path: Path) -> "ModelProto":
         raise invalid_value("--model", str(path), "the file does not exist or cannot be read.")
     try:
         model = onnx.load(path)
+        # Operators first: an unknown one is reported as such, not as a model that is damaged.
+        _check_parsers(model)
         onnx.checker.check_model(model)
     except (DecodeError, onnx.checker.ValidationError, ValueError, OSError) as error:
         raise AtcError("E16005", f"The model [{path}] is not a valid ONNX model: {error}") from error
-    _check_operators(model)
+    _check_kernels(model)
     return model
 
 
-def _check_operators(model: "ModelProto") -> None:
+def _check_parsers(model: "ModelProto") -> None:
     versions = {opset.domain or "ai.onnx": opset.version for opset in model.opset_import}
     for node in model.graph.node:
         domain = node.domain or "ai.onnx"
         version = versions.get(domain, 0)
-        if domain != "ai.onnx" or version > NEWEST_OPSET:
+        if domain != "ai.onnx" or version > NEWEST_OPSET or node.op_type in PARSER_LESS:
             raise AtcError(
                 "E19010",
                 f"No parser is registered for Op [{node.name}, optype [{domain}::{version}::{node.op_type}]].",
@@ -53,97 +64,210 @@ def _check_operators(model: "ModelProto") -> None:
             )
 
 
-def fix_shapes(model: "ModelProto", options: AtcOptions) -> None:
-    """Give every input the shape of the command line and infer the rest; raises AtcError."""
+def _check_kernels(model: "ModelProto") -> None:
+    for node in model.graph.node:
+        if node.op_type in KERNEL_LESS:
+            raise AtcError(
+                "EZ3003",
+                f"No supported Ops kernel and engine are found for [{node.name}], optype [{node.op_type}].",
+                "1. Check that the OPP component is installed properly. 2. Submit an issue to request for the support "
+                "of this operator type.",
+            )
+
+
+def real_inputs(model: "ModelProto") -> list["ValueInfoProto"]:
+    """Return the inputs that are fed: old models list their weights too."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in weights]
+
+
+def set_shapes(model: "ModelProto", shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Give inputs their shapes, -1 for open, and infer all others.
+
+    Raises:
+        AtcError: E10016 for an unknown input, E10001 for one whose shape stays unknown, E19999 for a contradiction.
+    """
+    inputs = {value.name: value for value in real_inputs(model)}
+    for name, value in inputs.items():
+        if name in shapes:
+            _set_shape(value, shapes[name])
+        elif OPEN in shape_of(value):
+            raise invalid_value(name, "-1", "maybe you should set input_shape to specify its shape.")
+    for name in shapes:
+        if name not in inputs:
+            raise not_found(name, "input_shape")
+    infer(model)
+
+
+def infer(model: "ModelProto") -> None:
+    """Infer every tensor's type and shape anew; raises AtcError."""
     import onnx
 
-    known = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in known]
-    for value in inputs:
-        wanted = options.input_shapes.get(value.name)
-        if wanted is not None:
-            _set_shape(value, wanted)
-        if -1 in shape_of(value):
-            reason = "maybe you should set input_shape to specify its shape."
-            raise invalid_value(value.name, "-1", reason)
-    for name in options.input_shapes.keys() - {value.name for value in inputs}:
-        raise AtcError(
-            "E10016", f"Opname [{name}] specified in [--input_shape] is not found in the model.", "Correct the name."
-        )
     del model.graph.value_info[:]
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
     try:
-        inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+        model.CopyFrom(onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True))
     except onnx.shape_inference.InferenceError as error:
-        raise AtcError("E19999", f"Inner Error! Check input shape failed: {error}") from error
-    model.CopyFrom(inferred)
-    _check_outputs(model.graph)
+        raise inner_error(f"Check input shape failed: {error}") from error
+    for value in model.graph.output:
+        if not value.type.tensor_type.HasField("shape"):
+            raise inner_error(f"The rank of output [{value.name}] depends on data, which is not emulated.")
 
 
 def _set_shape(value: "ValueInfoProto", wanted: tuple[int, ...]) -> None:
     dimensions = value.type.tensor_type.shape.dim
-    if dimensions and len(dimensions) != len(wanted):
+    if len(dimensions) not in {0, len(wanted)}:
         text = ",".join(str(size) for size in wanted)
         reason = f"the model's input [{value.name}] has {len(dimensions)} dimensions."
         raise invalid_value("--input_shape", f"{value.name}:{text}", reason)
+    put_shape(value, wanted)
+
+
+def put_shape(value: "ValueInfoProto", shape: tuple[int, ...]) -> None:
+    """Write a shape as it is, whatever the rank was."""
+    value.type.tensor_type.shape.SetInParent()
+    dimensions = value.type.tensor_type.shape.dim
     del dimensions[:]
-    for size in wanted:
-        dimensions.add().dim_value = size
-
-
-def _check_outputs(graph: "GraphProto") -> None:
-    for value in graph.output:
-        if not value.type.tensor_type.HasField("shape") or -1 in shape_of(value):
-            raise AtcError(
-                "E19999", f"Inner Error! The shape of output [{value.name}] depends on data, which is not emulated."
-            )
+    for axis, size in enumerate(shape):
+        dimension = dimensions.add()
+        if size == OPEN:
+            dimension.dim_param = "N" if axis == 0 else f"{value.name}_{axis}"
+        else:
+            dimension.dim_value = size
 
 
 def shape_of(value: "ValueInfoProto") -> tuple[int, ...]:
     """Return a shape, with -1 for open dimensions."""
     return tuple(
-        dimension.dim_value if dimension.WhichOneof("value") == "dim_value" else -1
+        dimension.dim_value if dimension.WhichOneof("value") == "dim_value" else OPEN
         for dimension in value.type.tensor_type.shape.dim
     )
 
 
-def describe(values: Iterable["ValueInfoProto"], input_format: str = "ND") -> tuple[TensorInfo, ...]:
-    """Return names, numpy dtypes, shapes and ACL formats; images have the format of the command line."""
-    from onnx.helper import tensor_dtype_to_np_dtype
+def skeleton(model: "ModelProto") -> "ModelProto":
+    """Return a copy without large weights, for shape inference: they become inputs of the same type and shape."""
+    from onnx import ModelProto, helper
 
-    return tuple(
-        TensorInfo(
-            name=value.name,
-            dtype=tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name,
-            shape=shape_of(value),
-            format=_ACL_FORMATS[input_format if len(shape_of(value)) >= _IMAGE_RANK else "ND"],
-        )
-        for value in values
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    large = [tensor for tensor in model.graph.initializer if tensor.ByteSize() > _LARGE_TENSOR_BYTES]
+    small = [tensor for tensor in model.graph.initializer if tensor.ByteSize() <= _LARGE_TENSOR_BYTES]
+    del copy.graph.initializer[:]
+    copy.graph.initializer.extend(small)
+    listed = {value.name for value in copy.graph.input}
+    copy.graph.input.extend(
+        helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+        for tensor in large
+        if tensor.name not in listed
     )
+    return copy
 
 
-def round_weights(graph: "GraphProto", mixlist: Mixlist) -> None:
-    """Round float32 weights through float16, but for those that only operators of the mix list's black list use."""
-    users: dict[str, set[str]] = defaultdict(set)
-    for node in graph.node:
-        for name in node.input:
-            users[name].add(node.op_type)
-    kept = mixlist.keep_float32 - mixlist.lower
-    for tensor in graph.initializer:
-        if not users[tensor.name] or not users[tensor.name] <= kept:
-            _round(tensor)
-    for node in graph.node:
-        for attribute in node.attribute:
-            if node.op_type == "Constant" and attribute.HasField("t") and not users[node.output[0]] <= kept:
-                _round(attribute.t)
+def output_shapes(
+    bare: "ModelProto", inputs: Mapping[str, tuple[int, ...]], names: Iterable[str]
+) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes of outputs for given input shapes; `bare` is a `skeleton`, which this changes."""
+    for value in bare.graph.input:
+        if value.name in inputs:
+            put_shape(value, inputs[value.name])
+    infer(bare)
+    shapes = {value.name: shape_of(value) for value in bare.graph.output}
+    return tuple(shapes[name] for name in names)
 
 
-def _round(tensor: "TensorProto") -> None:
-    from onnx import TensorProto as Kinds
-    from onnx.numpy_helper import from_array, to_array
-
-    if tensor.data_type != Kinds.FLOAT:
+def cut(model: "ModelProto", out_nodes: tuple[str, ...]) -> None:
+    """Make `node:index` the outputs of a model whose types are inferred, and drop what is not needed for them."""
+    if not out_nodes:
         return
-    limited = np.clip(to_array(tensor), -_FLOAT16_LARGEST, _FLOAT16_LARGEST)
-    tensor.CopyFrom(from_array(limited.astype(np.float16).astype(np.float32), tensor.name))
+    types = {value.name: value for value in (*model.graph.value_info, *model.graph.output, *model.graph.input)}
+    outputs = [types.get(tensor_of(model, node, "out_nodes")) for node in out_nodes]
+    if None in outputs:
+        raise inner_error("The type of a node in [--out_nodes] is unknown.")
+    kept = [value for value in outputs if value is not None]
+    if len({value.name for value in kept}) != len(kept):
+        raise invalid_value("--out_nodes", ";".join(out_nodes), "a node is listed twice.")
+    del model.graph.output[:]
+    model.graph.output.extend(kept)
+    needed = {value.name for value in kept}
+    nodes: list[NodeProto] = []
+    for node in reversed(model.graph.node):
+        if needed.intersection(node.output):
+            nodes.insert(0, node)
+            needed.update(node.input)
+            needed.update(_outer_names(node))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    weights = [tensor for tensor in model.graph.initializer if tensor.name in needed]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(weights)
+
+
+def _outer_names(node: "NodeProto") -> set[str]:
+    """Return the names that the branches and bodies of a node use, from outside or not."""
+    bodies = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    inner = [each for body in bodies for each in body.node]
+    names = {name for each in inner for name in each.input} | {value.name for body in bodies for value in body.output}
+    return names.union(*(_outer_names(each) for each in inner)) if inner else names
+
+
+def tensor_of(model: "ModelProto", node: str, flag: str) -> str:
+    """Return the tensor that `node:index` means; raises AtcError."""
+    name, _, index = node.rpartition(":")
+    for each in model.graph.node:
+        if each.name == name and int(index) < len(each.output):
+            return str(each.output[int(index)])
+    raise not_found(name, flag)
+
+
+def set_output_types(model: "ModelProto", types: OutputTypes) -> None:
+    """Cast outputs of numbers as `--output_type` says; raises AtcError."""
+    from onnx import TensorProto
+
+    by_tensor = {tensor_of(model, node, "output_type"): kind for node, kind in types.single}
+    outputs = {value.name: value for value in model.graph.output}
+    for node, _ in types.single:
+        if tensor_of(model, node, "output_type") not in outputs:
+            raise invalid_value("--output_type", node, "the node is not an output of the model.")
+    for name, value in outputs.items():
+        wanted = by_tensor.get(name, types.everywhere)
+        if wanted is not None and value.type.tensor_type.elem_type in {TensorProto.FLOAT, TensorProto.FLOAT16}:
+            _cast_output(model, value, wanted)
+
+
+def _cast_output(model: "ModelProto", value: "ValueInfoProto", kind: str) -> None:
+    """Cast one output, which keeps its name."""
+    import numpy as np
+    from onnx import helper
+
+    wanted = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    if value.type.tensor_type.elem_type == wanted:
+        return
+    inner = f"emulated_output/{value.name}"
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            for position, name in enumerate(names):
+                if name == value.name:
+                    names[position] = inner
+    model.graph.node.append(helper.make_node("Cast", [inner], [value.name], to=wanted))
+    value.type.tensor_type.elem_type = wanted
+
+
+def set_float16_inputs(model: "ModelProto", names: tuple[str, ...]) -> None:
+    """Let inputs take float16; raises AtcError for a name that is no input."""
+    from onnx import TensorProto, helper
+
+    inputs = {value.name: value for value in real_inputs(model)}
+    for name in names:
+        if name not in inputs:
+            raise not_found(name, "input_fp16_nodes")
+        value = inputs[name]
+        if value.type.tensor_type.elem_type != TensorProto.FLOAT:
+            continue
+        inner = f"emulated_input/{name}"
+        for node in model.graph.node:
+            for position, used in enumerate(node.input):
+                if used == name:
+                    node.input[position] = inner
+        model.graph.node.insert(0, helper.make_node("Cast", [name], [inner], to=TensorProto.FLOAT))
+        value.type.tensor_type.elem_type = TensorProto.FLOAT16

@@ -23,6 +23,7 @@ from npuq.atc_shapes import Dimension, parse_shapes
 from npuq.errors import InvalidRequestError
 from npuq.precision import MIXABLE_MODES, MIXABLE_MODES_V2, PRECISION_OF_MODE, PRECISION_OF_MODE_V2, Precision
 
+MIN_GEARS: Final = 2
 MAX_GEARS: Final = 100
 MAX_GEAR_VALUES: Final = 4
 MAX_NAMES: Final = 200
@@ -55,7 +56,7 @@ def _split_gears(value: object) -> object:
     return [part.split(",") for part in value.strip().split(";")] if isinstance(value, str) else value
 
 
-_GearList = Field(min_length=1, max_length=MAX_GEARS)
+_GearList = Field(min_length=MIN_GEARS, max_length=MAX_GEARS)
 _NameList = Field(min_length=1, max_length=MAX_NAMES)
 Switch = Literal[0, 1]
 #: The options that are mutually exclusive: each compiles one model for several shapes.

@@ -3,7 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from emulator.atc_flags import AtcError, Mixlist, parse, parse_shapes
+from emulator.aipp import AippOp
+from emulator.atc_errors import AtcError
+from emulator.atc_flags import OutputTypes, parse
+from emulator.precision import Scope
 
 GOOD = {
     "framework": "5",
@@ -27,8 +30,9 @@ def test_the_guides_command_line_is_understood() -> None:
         ]
     )
     assert options.output == Path("out/m_bs1")
-    assert options.input_shapes == {"image": (1, 3, 8, 8)}
-    assert (options.soc_version, options.precision_mode, options.rounds_weights) == ("Ascend310P3", "force_fp16", True)
+    assert options.input_shapes["image"].sizes == (1, 3, 8, 8)
+    assert (options.soc_version, options.precision_mode) == ("Ascend310P3", "force_fp16")
+    assert options.lowering.scope is Scope.EVERYTHING
 
 
 @pytest.mark.parametrize(
@@ -49,10 +53,20 @@ def test_the_guides_command_line_is_understood() -> None:
         ({"precision_mode": "force_fp16", "precision_mode_v2": "fp16"}, "E10047", "mutually exclusive"),
         ({"input_shape": "image"}, "E10002", "correct sample is"),
         ({"input_shape": "image:1,x"}, "E10002", "correct sample is"),
-        ({"input_shape": "image:-1,3,8,8"}, "E10001", "dynamic"),
+        ({"input_shape": "image:0,3,8,8"}, "E10011", "positive integers"),
+        ({"input_shape": "image:8~2,3"}, "E10002", "correct sample is"),
+        ({"input_shape_range": "image:[1~8,3]"}, "E10047", "mutually exclusive"),
+        ({"aicore_num": "0"}, "E10001", "positive integer"),
+        ({"out_nodes": "conv"}, "E10001", "correct sample is"),
+        ({"output_type": "INT8"}, "E10001", "FP32, FP16, UINT8"),
+        ({"output_type": "conv:FP16"}, "E10001", "FP32, FP16, UINT8"),
+        ({"optypelist_for_implmode": "Gelu"}, "E10001", "needs --op_select_implmode"),
+        ({"precision_mode": "allow_mix_precision_bf16"}, "E10001", "bfloat16"),
         ({"wrong": "1"}, "E10001", "unknown parameter"),
-        ({"dynamic_batch_size": "1,2"}, "E10001", "not emulated"),
-        ({"insert_op_conf": "aipp.cfg"}, "E10001", "not emulated"),
+        ({"external_weight": "1"}, "E10001", "not emulated"),
+        ({"insert_op_conf": "aipp.cfg"}, "E10001", "does not exist"),
+        ({"op_precision_mode": "none.ini"}, "E10001", "does not exist"),
+        ({"keep_dtype": "none.cfg"}, "E10410", "does not exist"),
         ({"fusion_switch_file": "none.cfg"}, "E10001", "does not exist"),
         ({"modify_mixlist": "none.json", "precision_mode": "allow_mix_precision"}, "E10001", "does not exist"),
     ],
@@ -72,30 +86,31 @@ def test_a_value_that_fell_apart_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flag", "mode", "rounds"),
+    ("flag", "mode", "scope", "rounds"),
     [
-        ("precision_mode", "force_fp16", True),
-        ("precision_mode", "allow_mix_precision", True),
-        ("precision_mode", "allow_fp32_to_fp16", True),
-        ("precision_mode", "cube_fp16in_fp32out", True),
-        ("precision_mode", "force_fp32", False),
-        ("precision_mode", "must_keep_origin_dtype", False),
-        ("precision_mode_v2", "fp16", True),
-        ("precision_mode_v2", "mixed_float16", True),
-        ("precision_mode_v2", "origin", False),
+        ("precision_mode", "force_fp16", Scope.EVERYTHING, True),
+        ("precision_mode", "allow_mix_precision", Scope.MATRIX, True),
+        ("precision_mode", "allow_fp32_to_fp16", Scope.MATRIX, True),
+        ("precision_mode", "cube_fp16in_fp32out", Scope.MATRIX, False),
+        ("precision_mode", "force_fp32", Scope.NOTHING, False),
+        ("precision_mode", "must_keep_origin_dtype", Scope.NOTHING, False),
+        ("precision_mode_v2", "fp16", Scope.EVERYTHING, True),
+        ("precision_mode_v2", "mixed_float16", Scope.MATRIX, True),
+        ("precision_mode_v2", "origin", Scope.NOTHING, False),
     ],
 )
-def test_precision_modes(flag: str, mode: str, rounds: bool) -> None:  # noqa: FBT001 - a column of the table
-    """Every mode either rounds the weights or keeps them."""
-    assert parse(_arguments(**{flag: mode})).rounds_weights is rounds
+def test_precision_modes(flag: str, mode: str, scope: Scope, rounds: bool) -> None:  # noqa: FBT001 - a column of the table
+    """Every mode lowers everything, matrices or nothing, and rounds results or leaves them."""
+    lowering = parse(_arguments(**{flag: mode})).lowering
+    assert (lowering.scope, lowering.rounds_results) == (scope, rounds)
 
 
 def test_mix_list_is_read_in_mixed_precision_only(tmp_path: Path) -> None:
-    """EfficientDet's guide gives one; with another mode it is a mistake."""
+    """EfficientDet's guide gives one, in Ascend's names; with another mode it is a mistake."""
     path = tmp_path / "mix.json"
-    path.write_text(json.dumps({"black-list": {"to-add": ["Conv"]}, "white-list": {"to-add": ["Add"]}}))
-    options = parse(_arguments(precision_mode="allow_mix_precision", modify_mixlist=str(path)))
-    assert options.mixlist == Mixlist(keep_float32=frozenset({"Conv"}), lower=frozenset({"Add"}))
+    path.write_text(json.dumps({"black-list": {"to-add": ["Conv2D"]}, "white-list": {"to-add": ["Add"]}}))
+    lowering = parse(_arguments(precision_mode="allow_mix_precision", modify_mixlist=str(path))).lowering
+    assert (lowering.keep_types, lowering.lower_types) == (frozenset({"Conv"}), frozenset({"Add"}))
     with pytest.raises(AtcError, match="mixed precision mode only"):
         parse(_arguments(modify_mixlist=str(path)))
     path.write_text("[]")
@@ -103,6 +118,53 @@ def test_mix_list_is_read_in_mixed_precision_only(tmp_path: Path) -> None:
         parse(_arguments(precision_mode="allow_mix_precision", modify_mixlist=str(path)))
 
 
-def test_shapes_of_several_inputs() -> None:
-    """TensorFlow-like names hold colons; a trailing semicolon is harmless."""
-    assert parse_shapes("a:0:1,2;b:3;") == {"a:0": (1, 2), "b": (3,)}
+def test_operators_that_are_singled_out(tmp_path: Path) -> None:
+    """Precision per type, implementation per type, kept nodes and switched-off passes become one lowering."""
+    (tmp_path / "op.ini").write_text("SoftmaxV2 = high_precision\nAdd=high_performance\n")
+    (tmp_path / "keep.cfg").write_text("Conv_0\nConv_7\n")
+    (tmp_path / "fusion.cfg").write_text('{"Switch": {"GraphFusion": {"ConvBatchnormFusionPass": "off"}}}')
+    lowering = parse(
+        _arguments(
+            op_precision_mode=str(tmp_path / "op.ini"),
+            keep_dtype=str(tmp_path / "keep.cfg"),
+            fusion_switch_file=str(tmp_path / "fusion.cfg"),
+            op_select_implmode="high_precision",
+            optypelist_for_implmode="Sigmoid,Gelu",
+        )
+    ).lowering
+    assert lowering.precise_types == frozenset({"Softmax", "Sigmoid", "Gelu"})
+    assert lowering.keep_nodes == frozenset({"Conv_0", "Conv_7"})
+    assert not lowering.folds_batchnorm
+    assert not lowering.precise_vectors
+    assert parse(_arguments(op_select_implmode="high_precision_for_all")).lowering.precise_vectors
+
+
+@pytest.mark.parametrize(
+    ("flag", "text", "words"),
+    [
+        ("op_precision_mode", "Softmax = low", "no precision mode"),
+        ("fusion_switch_file", '{"Switch": {"GraphFusion": {"X": "maybe"}}}', "neither on nor off"),
+        ("fusion_switch_file", "{}", "not a list of switches"),
+    ],
+)
+def test_lists_that_cannot_be_read(tmp_path: Path, flag: str, text: str, words: str) -> None:
+    """They are refused with the flag's name."""
+    (tmp_path / "file").write_text(text)
+    with pytest.raises(AtcError, match=words):
+        parse(_arguments(**{flag: str(tmp_path / "file")}))
+
+
+def test_outputs_and_inputs_of_other_types() -> None:
+    """One type for all outputs, or one per node; inputs by name."""
+    assert parse(_arguments(output_type="FP16")).output_types == OutputTypes(everywhere="float16")
+    options = parse(_arguments(output_type="a:0:FP16;b:1:UINT8", out_nodes="a:0;b:1", input_fp16_nodes="image;"))
+    assert options.output_types == OutputTypes(single=(("a:0", "float16"), ("b:1", "uint8")))
+    assert options.out_nodes == ("a:0", "b:1")
+    assert options.fp16_inputs == ("image",)
+
+
+def test_aipp_is_read_with_the_command_line(tmp_path: Path) -> None:
+    """A configuration that is wrong stops the conversion before the model is read."""
+    path = tmp_path / "aipp.cfg"
+    path.write_text("aipp_op { aipp_mode: static\n input_format: RGB888_U8 }")
+    assert parse(_arguments(insert_op_conf=str(path))).aipp == (AippOp(input_format="RGB888_U8"),)

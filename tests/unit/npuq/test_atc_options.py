@@ -50,10 +50,11 @@ def test_options_are_read_and_written_as_atc_writes_them(written: dict[str, Any]
         ({"dynamic_batch_size": "0,1"}, "greater than or equal to 1"),
         ({"dynamic_batch_size": "1,1"}, "listed twice"),
         ({"dynamic_batch_size": ",".join(map(str, range(1, 102)))}, "at most 100"),
+        ({"dynamic_batch_size": "1"}, "at least 2"),
         ({"dynamic_dims": "1,2,3,4,5"}, "at most 4"),
         ({"dynamic_dims": "1,2;3"}, "as many values"),
-        ({"dynamic_dims": "1,2", "input_format": "NCHW"}, "needs input_format ND"),
-        ({"dynamic_batch_size": "1,2", "dynamic_dims": "1"}, "exclude each other"),
+        ({"dynamic_dims": "1;2", "input_format": "NCHW"}, "needs input_format ND"),
+        ({"dynamic_batch_size": "1,2", "dynamic_dims": "1;2"}, "exclude each other"),
         ({"precision_mode": "force_fp16", "precision_mode_v2": "fp16"}, "exclude each other"),
         ({"precision_mode": "int4"}, "precision_mode"),
         ({"optypelist_for_implmode": "Gelu"}, "needs op_select_implmode"),
@@ -95,6 +96,6 @@ def test_options_name_their_gears_and_files() -> None:
     """What other modules ask of the options."""
     assert AtcOptions().gears is None
     for name in GEAR_OPTIONS:
-        assert read_options({name: "1"} if name != "dynamic_image_size" else {name: "1,2"}).gears == name
+        assert read_options({name: "1,2;3,4" if name != "dynamic_batch_size" else "1,2"}).gears == name
     assert read_options({"keep_dtype": DIGEST, "log": "info"}).files == {"keep_dtype": DIGEST}
     assert read_options({"input_shape": "a:0:-1,3;b:1~8"}).shapes == {"a:0": (-1, 3), "b": ("1~8",)}

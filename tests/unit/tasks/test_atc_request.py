@@ -67,7 +67,7 @@ def test_an_authors_mistake_is_named(tmp_path: Path, text: str, words: str) -> N
 
 def test_the_persons_options_come_first() -> None:
     """What the recipe says fills the gaps."""
-    recipes = read_options({"op_select_implmode": "high_precision", "dynamic_dims": "1,2", "log": "info"})
+    recipes = read_options({"op_select_implmode": "high_precision", "dynamic_dims": "1;2", "log": "info"})
     own = read_options({"op_select_implmode": "high_performance", "dynamic_batch_size": "1,2"})
     assert merged(own, recipes, Precision.FP16).to_json() == {
         "op_select_implmode": "high_performance",
@@ -107,9 +107,9 @@ def test_shapes_come_from_recipe_gears_or_person(
     [
         ({"dynamic_batch_size": "1,2", "input_shape": "x:1,3"}, "first dimension"),
         ({"dynamic_batch_size": "1,2", "input_shape": "x:-1,-1"}, "no other"),
-        ({"dynamic_image_size": "1,2", "input_shape": "x:-1,3,8,8"}, "height and width"),
-        ({"dynamic_dims": "1,2"}, "input_shape has 0 times -1"),
-        ({"dynamic_dims": "1", "input_shape": "x:1~4"}, "not a range"),
+        ({"dynamic_image_size": "1,2;2,4", "input_shape": "x:-1,3,8,8"}, "height and width"),
+        ({"dynamic_dims": "1;2"}, "input_shape has 0 times -1"),
+        ({"dynamic_dims": "1;2", "input_shape": "x:1~4"}, "not a range"),
     ],
 )
 def test_gears_and_shapes_that_contradict_each_other(written: dict[str, str], words: str) -> None:
