@@ -36,6 +36,9 @@ Soc = Annotated[
     str | None, typer.Option("--soc", metavar="SOC", help="Chip to compile for; needed when the fleet has several.")
 ]
 SampleLimit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many images.")]
+Reference = Annotated[
+    bool, typer.Option("--reference", help="Score the ONNX in float32 on a CPU: the baseline of an accuracy drop.")
+]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Measure anew, whatever is known (conversions are reused).")]
 Priority = Annotated[int, typer.Option("--priority", min=-100, max=100, help="Higher goes first.")]
 RunName = Annotated[str | None, typer.Option("--name", help="What to call the run.")]

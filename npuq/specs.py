@@ -76,7 +76,7 @@ class RunSpec(_Strict):
 
     The planner starts at `source` and adds every job that leads to the `goals`, once per batch size and precision.
     `atc` holds options of the conversion, over those of the recipe; `cann` is the version that converts, None: the
-    fleet's newest.
+    fleet's newest. `reference` scores the ONNX in float32 on a host's CPU instead of a conversion on a chip.
     """
 
     schema_version: Literal[1] = SPEC_SCHEMA
@@ -96,6 +96,7 @@ class RunSpec(_Strict):
     soc_version: SocVersion | None = None
     atc: AtcOptions = AtcOptions()
     cann: CannVersion | None = None
+    reference: bool = False
     benchmark: BenchmarkProtocol = BenchmarkProtocol()
     fresh: bool = False
     priority: int = Field(default=0, ge=-100, le=100)
@@ -117,6 +118,20 @@ class RunSpec(_Strict):
             raise ValueError("export starts from weights")
         if self.source.kind is SourceKind.OM and JobKind.CONVERT in self.goals:
             raise ValueError("convert starts from weights or ONNX, the source is already an OM")
+        return self
+
+    @model_validator(mode="after")
+    def _reference_fits(self) -> Self:
+        if not self.reference:
+            return self
+        if set(self.goals) != {JobKind.EVALUATE}:
+            raise ValueError("a reference is scored, nothing else: its goal is evaluate")
+        if self.source.kind is SourceKind.OM:
+            raise ValueError("a reference is the ONNX in float32: begin at weights or ONNX")
+        if len(self.batch_sizes) > 1 or len(self.precisions) > 1:
+            raise ValueError("a reference is the same for all batch sizes and precisions: ask for one")
+        if self.soc_version is not None or self.cann is not None or self.atc != AtcOptions():
+            raise ValueError("a reference runs on no chip: soc_version, cann and options of ATC change nothing")
         return self
 
     @model_validator(mode="after")

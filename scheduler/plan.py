@@ -9,6 +9,9 @@ Parameters of each kind (JSON values):
 | infer | batch_size, precision, dataset, dataset_digest, limit, pass, start, stop, preprocessing_version |
 | evaluate | batch_size, precision, soc_version, dataset, dataset_digest, limit, samples, passes |
 | benchmark | batch_size, precision, warmup, loops, max_seconds, require_idle |
+
+A reference (`RunSpec.reference`) has one evaluate job, which takes the ONNX itself: `reference` is true, `precision`
+the word `reference`; preprocessing_version is there, and soc_version is not.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,6 +28,8 @@ from scheduler.shards import shard_ranges
 from tasks.atc_request import input_shapes, merged, recipe_table
 from tasks.protocols import Recipe
 
+#: What stands in the history where a conversion has its precision.
+REFERENCE: Final = "reference"
 _WORKING: Final = frozenset({DeviceState.ONLINE, DeviceState.BUSY})
 #: What has to exist before a goal: each kind and the kind whose output it takes.
 _NEEDS: Final[Mapping[JobKind, JobKind]] = {
@@ -53,6 +58,9 @@ class _Place:
     chips: int
 
 
+_NOWHERE: Final = _Place(soc_version="", chips=0)  # of a reference, which has no job for a chip
+
+
 def plan_run(
     spec: RunSpec, recipe: Recipe, dataset: DatasetRecord | None, devices: Sequence[DeviceRecord]
 ) -> list[NewJob]:
@@ -79,9 +87,10 @@ def plan_run(
             f"{recipe.id} is scored on a dataset in {recipe.dataset_format} format, "
             f"{dataset.name} is in {dataset.format} format"
         )
-    check_conversions(spec, recipe)
-    graph = _Graph(spec=spec, recipe=recipe, dataset=dataset, place=_find_place(spec, devices))
-    return graph.build()
+    if not spec.reference:
+        check_conversions(spec, recipe)
+    place = _NOWHERE if spec.reference else _find_place(spec, devices)
+    return _Graph(spec=spec, recipe=recipe, dataset=dataset, place=place).build()
 
 
 def check_conversions(spec: RunSpec, recipe: Recipe) -> None:
@@ -125,10 +134,25 @@ class _Graph:
         """Return all jobs, one batch size after another, so that the first results come early."""
         if JobKind.EXPORT in self._kinds:
             self._add(JobKind.EXPORT, "export", {})
+        if self._spec.reference:
+            self._add_reference()
+            return self._jobs
         for precision in self._spec.precisions:
             for batch_size in self._spec.batch_sizes:
                 self._add_configuration(batch_size, precision)
         return self._jobs
+
+    def _add_reference(self) -> None:
+        params = {
+            "reference": True,
+            "batch_size": self._spec.batch_sizes[0],
+            "precision": REFERENCE,
+            **self._dataset_params(),
+            "samples": self._samples,
+            "passes": list(self._recipe.passes),
+            "preprocessing_version": self._recipe.preprocessing_version,
+        }
+        self._add(JobKind.EVALUATE, "evaluate reference", params, {"onnx": ("export",)})
 
     def _add_configuration(self, batch_size: int, precision: Precision) -> None:
         name = f"bs{batch_size} {precision}"

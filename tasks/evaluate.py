@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from npuq.errors import InvalidRequestError
-from tasks import datasets, metrics, predictions, registry
+from tasks import datasets, metrics, predictions, reference, registry
 from tasks.protocols import Dataset, ReportsFacts
 from tasks.steps import StepContext, StepOutcome, StepRequest
 
@@ -13,9 +13,10 @@ from tasks.steps import StepContext, StepOutcome, StepRequest
 def run(context: StepContext) -> StepOutcome:
     """Score a run's predictions.
 
-    Parameters of the request: `limit` (int or None: first images only) and `passes` (list; default: the recipe's).
-    Input role `predictions`: one file per shard. The outcome's metrics have the units of `tasks.metrics`; its facts are
-    `samples`, and what the recipe adds (`correct_at_rank`, `guide_report`).
+    Parameters of the request: `limit` (int or None: first images only), `passes` (list; default: the recipe's) and
+    `reference` (true: predict here, on the CPU; see `tasks.reference`). Input role `predictions`: one file per shard.
+    The outcome's metrics have the units of `tasks.metrics`; its facts are `samples`, and what the recipe adds
+    (`correct_at_rank`, `guide_report`).
 
     Raises:
         InvalidRequestError: no dataset, or passes that the recipe does not have.
@@ -27,7 +28,10 @@ def run(context: StepContext) -> StepOutcome:
     dataset = _open(request)
     passes = _passes(request.params, recipe.passes)
     context.progress(0, len(dataset.image_ids), "images")
-    joined = predictions.join(_files(request), dataset.image_ids, passes)
+    if request.params.get("reference"):
+        joined = reference.predict(context, recipe, dataset, passes)
+    else:
+        joined = predictions.join(_files(request), dataset.image_ids, passes)
     merged = {image_id: recipe.merge(of_passes) for image_id, of_passes in joined.items()}
     values = recipe.evaluate(merged, dataset)
     facts: dict[str, Any] = {"samples": len(merged), "dataset_digest": dataset.ref.digest}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from npuq.errors import ErrorInfo
 from tasks.steps import StepRequest
+from tasks.torch_threads import MAX_THREADS
 
 if TYPE_CHECKING:
     from tasks.idleness import ChipState
@@ -30,8 +31,15 @@ class HostContext:
         self.report(done, total, unit)
 
     def session(self, model: Path) -> "InferenceSession":
-        """Refuse: there is no chip here; raises RuntimeError."""
-        raise RuntimeError(f"{self.request.kind} runs on no chip and cannot load {model.name}")
+        """Return a session of a reference's ONNX on the CPU; raises ToolError when it cannot be loaded.
+
+        Other steps have nothing to load here: RuntimeError.
+        """
+        if not self.request.params.get("reference"):
+            raise RuntimeError(f"{self.request.kind} runs on no chip and cannot load {model.name}")
+        from worker.onnx_session import OnnxSession
+
+        return OnnxSession(model, batch_size=self.request.params["batch_size"], threads=MAX_THREADS)
 
     def feeders(self) -> "FeederPool":
         """Refuse: feeders stand beside chips; raises RuntimeError."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cli.session import Session
 from npuq.errors import DatabaseError, InvalidRequestError, NotFoundError
-from npuq.specs import BenchmarkProtocol, Precision, RunSpec, SourceKind
+from npuq.precision import Precision
+from npuq.specs import BenchmarkProtocol, RunSpec, SourceKind
 from npuq.states import JobKind
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Request:
     soc: str | None = None
     limit: int | None = None
     loops: int | None = None
+    reference: bool = False
     fresh: bool = False
     priority: int = 0
     name: str | None = None
@@ -67,6 +69,7 @@ class Request:
             "batch_sizes": _numbers(self.batch_sizes),
             "precisions": _precisions(self.precision),
             "soc_version": self.soc,
+            "reference": self.reference,
             "benchmark": BenchmarkProtocol(loops=self.loops),
             "fresh": self.fresh,
             "priority": self.priority,

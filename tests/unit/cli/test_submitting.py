@@ -99,3 +99,15 @@ def test_each_goal_has_its_own_command(npuq: Npuq, tmp_path: Path) -> None:
     assert [job["kind"] for job in plan] == ["export", "convert", "benchmark"]
     answer = npuq("submit", "evaluate", "mobilenet_v1", "--weights", weights)
     assert (answer.code, "evaluate needs a dataset" in answer.err) == (2, True)
+
+
+@pytest.mark.usefixtures("sweep")
+def test_a_reference_is_one_job_without_a_chip(npuq: Npuq, tmp_path: Path) -> None:
+    """And says so when a chip is asked for all the same."""
+    weights = str(tmp_path / "weights.pth")
+    given = ("submit", "evaluate", "mobilenet_v1", "--weights", weights, "--dataset", "small", "--reference")
+    plan = npuq(*given, "--dry-run", "-o", "json").json
+    assert [job["kind"] for job in plan] == ["export", "evaluate"]
+    answer = npuq(*given, "--soc", "Ascend310P3")
+    assert answer.code == 2
+    assert "a reference runs on no chip" in answer.err
