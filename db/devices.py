@@ -22,8 +22,17 @@ def _dialect(connection: Connection) -> Any:  # noqa: ANN401 - one of two module
     return postgresql if connection.dialect.name == "postgresql" else sqlite
 
 
-def register(connection: Connection, host_id: str, facts: Mapping[str, Any], devices: Sequence[NewDevice]) -> None:
+def register(
+    connection: Connection,
+    host_id: str,
+    facts: Mapping[str, Any],
+    devices: Sequence[NewDevice],
+    *,
+    complete: bool = True,
+) -> None:
     """Write what a launcher found: the host is alive, these devices are there, its others are lost.
+
+    Unless the list is `complete`, nothing is said about the others: nobody could look at them.
 
     A device that people drained or health quarantined stays so. A lost one comes online when only its launcher was
     away; a chip that had vanished has to prove itself first (`move`).
@@ -56,6 +65,8 @@ def register(connection: Connection, host_id: str, facts: Mapping[str, Any], dev
     proven = or_(Device.kind == DeviceKind.HOST, Device.state_cause != DeviceCause.VANISHED)
     back = (Device.id.in_(ids), Device.state == DeviceState.LOST, proven)
     _move_all(connection, back, DeviceState.ONLINE, DeviceCause.RETURNED, "")
+    if not complete:
+        return
     gone = (Device.host_id == host_id, Device.id.not_in(ids), Device.state.not_in([*_KEPT, DeviceState.LOST]))
     _move_all(connection, gone, DeviceState.LOST, DeviceCause.VANISHED, "no longer seen by its host")
 

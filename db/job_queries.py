@@ -265,6 +265,7 @@ def assignment(connection: Connection, job_id: str, attempt: int, owner: str, su
         failures=job.failures,
         losses=job.losses,
         max_attempts=job.max_attempts,
+        previous_error=None if job.error is None else job.error.code,
     )
 
 

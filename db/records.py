@@ -254,6 +254,7 @@ class Assignment:
         inputs: role -> digests, uploaded ones and those that other jobs produced, in order.
         input_facts: role -> the facts of the jobs that produced them, for provenance.
         running_seconds: how long the attempt has run, for long leases.
+        previous_error: code with which the attempt before ended.
     """
 
     job_id: str
@@ -271,6 +272,7 @@ class Assignment:
     failures: int
     losses: int
     max_attempts: int
+    previous_error: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

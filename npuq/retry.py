@@ -4,7 +4,7 @@ Two budgets: failures of the job itself burn `max_attempts`; what devices, hosts
 `MAX_LOSSES`, after which the job is held for a person, because it may be what takes them down.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
 
@@ -44,6 +44,19 @@ def backoff_seconds(tries: int, random: Random) -> float:
         return 0.0
     ceiling = min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2.0 ** (tries - 1))
     return random.uniform(0.5 * ceiling, ceiling)
+
+
+def convict(error: ErrorInfo, previous_code: str | None) -> ErrorInfo:
+    """Return the error, blamed on the input when it is of a kind that another try helps once, and came again.
+
+    Args:
+        error: of this attempt.
+        previous_code: how the job's attempt before ended; None: it has none, or that succeeded.
+    """
+    if not error.once or error.code != previous_code:
+        return error
+    message = f"{error.message} It came twice, so the input is taken to be at fault."
+    return replace(error, blame=Blame.INPUT, retry=False, once=False, message=message)
 
 
 def decide(error: ErrorInfo, *, failures: int, losses: int, max_attempts: int, random: Random) -> Decision:

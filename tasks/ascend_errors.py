@@ -5,12 +5,11 @@ a table, see `tasks.ascend_signals`.
 """
 
 import re
-import sys
 from collections.abc import Sequence
 from typing import Final
 
-from npuq.errors import Blame, ConfigError, DeviceError, NpuqError, ToolError
-from tasks.ascend_signals import OURS, Retry, Signal, Tool, read_signals, signals
+from npuq.errors import Blame, DeviceError, NpuqError, ToolError
+from tasks.ascend_signals import Retry, Signal, Tool, usable_signals
 
 OUT_OF_MEMORY: Final = "device_memory"
 _TOOL_CODE: Final = re.compile(r"^\s*((?:E|EZ|EC|EL|EE|EI|EJ)\d{4,5})\b", re.MULTILINE)
@@ -37,7 +36,7 @@ def atc_error(output: str, how: str) -> ToolError:
         output: the last lines of `atc`, stdout and stderr together.
         how: what is wrong seen from outside, for example "exit status 255".
     """
-    signal = classify(f"{how}\n{output}", _known(Tool.ATC))
+    signal = classify(f"{how}\n{output}", usable_signals(Tool.ATC))
     own_code = tool_code(output)
     if signal is None:
         return ToolError(f"ATC failed ({how}); its own words are below.", code=own_code or "atc_failed", detail=output)
@@ -59,7 +58,7 @@ def runtime_error(error: Exception, printed: str, doing: str) -> NpuqError:
         printed: what it printed since its last success, stdout and stderr together.
         doing: for example "loading m.om".
     """
-    signal = classify(f"{error}\n{printed}", _known(Tool.RUNTIME))
+    signal = classify(f"{error}\n{printed}", usable_signals(Tool.RUNTIME))
     said = str(error).strip()
     if signal is None:
         return DeviceError(f"The runtime failed {doing}: {said}. Its own words are below.", detail=printed)
@@ -72,12 +71,3 @@ def runtime_error(error: Exception, printed: str, doing: str) -> NpuqError:
         once=signal.retry is Retry.ONCE,
         detail=printed,
     )
-
-
-def _known(tool: Tool) -> Sequence[Signal]:
-    """Return the table; a person's damaged file must not hide the failure that is being explained."""
-    try:
-        return signals(tool)
-    except ConfigError as error:
-        sys.stderr.write(f"the table of known failures is not read: {error}\n")
-        return read_signals(OURS)[tool]

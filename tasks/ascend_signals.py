@@ -5,6 +5,7 @@ This module reads and checks rows; what an error becomes is `tasks.ascend_errors
 
 import os
 import re
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -137,12 +138,17 @@ def signals(tool: Tool, environment: Mapping[str, str] | None = None) -> tuple[S
     return _merged(known.get(OWN_FILE_VARIABLE))[tool]
 
 
-def quarantine_after(code: str) -> int:
-    """Return how many failures of a code within 24 hours take a chip out of service; 0: never.
+def usable_signals(tool: Tool) -> tuple[Signal, ...]:
+    """Return the rows for a tool; of a person's damaged file only a line on stderr, as it must not hide a failure."""
+    try:
+        return signals(tool)
+    except ConfigError as error:
+        sys.stderr.write(f"the table of known failures is not read: {error}\n")
+        return read_signals(OURS)[tool]
 
-    Raises:
-        ConfigError: as `signals`.
-    """
-    rows = (signal for signal in signals(Tool.RUNTIME) if signal.code == code)
+
+def quarantine_after(code: str) -> int:
+    """Return how many failures of a code within 24 hours take a chip out of service; 0: never."""
+    rows = (signal for signal in usable_signals(Tool.RUNTIME) if signal.code == code)
     found = next(rows, None)
     return USUAL_QUARANTINE_AFTER if found is None else found.quarantine_after

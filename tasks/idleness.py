@@ -17,6 +17,7 @@ class ChipState:
         foreign_processes: processes on the chip that are not the measuring one, for people to read.
         processes_visible: whether the tool shows processes at all; old drivers and containers may hide them.
         memory_used_mib: device memory in use, ours included; None when not shown.
+        leaked_memory_mib: device memory above its usual that no process holds; None when that cannot be told.
         temperature_celsius: None when not shown.
         power_watts: None when not shown.
     """
@@ -25,6 +26,7 @@ class ChipState:
     foreign_processes: tuple[str, ...] = ()
     processes_visible: bool = True
     memory_used_mib: int | None = None
+    leaked_memory_mib: int | None = None
     temperature_celsius: int | None = None
     power_watts: float | None = None
 
@@ -41,6 +43,8 @@ def why_busy(state: ChipState) -> str | None:
         return f"its health is {state.health}"
     if state.foreign_processes:
         return f"other processes use it: {', '.join(state.foreign_processes)}"
+    if state.leaked_memory_mib:
+        return f"{state.leaked_memory_mib} MiB of its memory are in use that no process holds"
     return None
 
 

@@ -37,7 +37,10 @@ class DatasetRef:
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceRef:
-    """The chip a step runs on; None in a request for host steps."""
+    """The chip a step runs on; None in a request for host steps.
+
+    `memory_baseline_mib`: what npu-smi shows as used when nobody uses it; None: not learned.
+    """
 
     device_id: str
     npu_id: int
@@ -45,6 +48,7 @@ class DeviceRef:
     logic_id: int
     soc_version: str
     emulated: bool
+    memory_baseline_mib: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

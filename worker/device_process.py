@@ -132,17 +132,21 @@ class DeviceContext:
 
     def chip_state(self) -> ChipState:
         """Return what `npu-smi` says about this chip now."""
-        return chip_state(self.npu_smi.info(), self.device)
+        # The request's device knows what was learned of it since this process began.
+        return chip_state(self.npu_smi.info(), self.request.device or self.device)
 
     def _blame_strangers(self, error: NpuqError) -> None:
         """Raise DeviceBusyError if the model might have fitted an empty chip; return if it was empty, or is unknown."""
         try:
-            strangers = self.chip_state().foreign_processes
+            state = self.chip_state()
         except NpuqError:
             return
-        if strangers:
+        beside = list(state.foreign_processes)
+        if state.leaked_memory_mib:
+            beside.append(f"{state.leaked_memory_mib} MiB that no process holds")
+        if beside:
             raise DeviceBusyError(
-                f"The model does not fit the chip beside {', '.join(strangers)}; it is tried again later.",
+                f"The model does not fit the chip beside {', '.join(beside)}; it is tried again later.",
                 detail=error.info.detail,
             ) from error
 

@@ -2,11 +2,13 @@
 
 import os
 import platform
+import re
 import shutil
 import socket
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import psutil
 
@@ -16,12 +18,16 @@ from npuq.config import Settings
 from npuq.specs import id_component
 from npuq.states import DeviceKind
 from tasks import cann
-from worker.npu_smi import Chip, NpuSmiInfo, NpuSmiMap, soc_version
+from worker.chip_identity import FoundChip, assign
+from worker.npu_smi import UNSUPPORTED, Board, Chip, NpuSmiError, NpuSmiInfo, NpuSmiMap, soc_version
 from worker.npu_smi_tool import NpuSmi
 
 SLOT_MEMORY_BYTES: Final = 8 * 2**30
 """What one conversion may take (docs: one data point, an OOM kill at 7.6 GiB)."""
 MAX_TOOLCHAINS_CHARACTERS: Final = 100
+MAX_HEALTH_CHARACTERS: Final = 16
+#: Names of npu-smi that stand for several kinds of chips.
+_FAMILY_NAME: Final = re.compile(r"Ascend\d{3}")
 EMULATOR_VARIABLE: Final = "NPUQ_EMULATOR_HOME"
 
 
@@ -98,40 +104,104 @@ def slots(settings: Settings) -> list[NewDevice]:
     ]
 
 
-def chips(settings: Settings, npu_smi: NpuSmi) -> tuple[list[NewDevice], NpuSmiInfo]:
+class Boards:
+    """What `-t board` says of each chip; asked once, because a chip does not change while it keeps its place."""
+
+    def __init__(self, npu_smi: NpuSmi) -> None:
+        self._npu_smi = npu_smi
+        self._known: dict[tuple[int, int, str | None, str], Board | None] = {}
+
+    def of(self, chip: Chip) -> Board | None:
+        """Return the board, None when the card or driver does not tell."""
+        key = (chip.npu_id, chip.chip_id, chip.bus_id, chip.name)
+        if key not in self._known:
+            try:
+                self._known[key] = self._npu_smi.board(chip.npu_id, chip.chip_id)
+            except NpuSmiError as error:
+                if error.info.code != UNSUPPORTED:
+                    raise
+                self._known[key] = None
+        return self._known[key]
+
+
+def chips(
+    settings: Settings, npu_smi: NpuSmi, boards: Boards, known: Mapping[str, str]
+) -> tuple[list[NewDevice], NpuSmiInfo]:
     """Return this host's chips, and the table they were read from.
+
+    Args:
+        settings: the fleet.
+        npu_smi: the tool.
+        boards: what is known of the chips' boards.
+        known: identity -> device id of the rows of this host.
 
     Raises:
         ToolMissingError: there is no `npu-smi`: a host without cards.
-        NpuSmiError: the table could not be had: the state of the chips is unknown.
+        NpuSmiError: a table could not be had: the state of the chips is unknown.
     """
     info = npu_smi.info()
-    logic = {} if all(chip.device_id is not None for chip in info.chips) else _logic_ids(npu_smi.map())
+    numbers = _Numbers.of(NpuSmiMap(map=(), mcu_rows=0) if _has_logic_ids(info) else npu_smi.map())
     host, emulated, tools = host_id(settings), is_emulated(os.environ), toolchain(os.environ)
+    with_boards = [(chip, boards.of(chip)) for chip in info.chips]
     found = [
-        _as_device(chip, logic.get((chip.npu_id, chip.chip_id), chip.device_id), host, tools, emulated=emulated)
-        for chip in info.chips
+        FoundChip(
+            npu_id=chip.npu_id,
+            chip_id=chip.chip_id,
+            bus_id=chip.bus_id,
+            die_id=None if board is None else board.die_id,
+        )
+        for chip, board in with_boards
     ]
-    return [device for device in found if device.logic_id is not None], info
+    rows = assign(host, found, known)
+    devices = [
+        _as_device(chip, board, row, numbers, tools, emulated=emulated)
+        for (chip, board), row in zip(with_boards, rows, strict=True)
+    ]
+    return [device for device in devices if device.logic_id is not None], info
 
 
-def _logic_ids(table: NpuSmiMap) -> dict[tuple[int, int], int]:
-    return {(row.npu_id, row.chip_id): row.logic_id for row in table.map}
+def _has_logic_ids(info: NpuSmiInfo) -> bool:
+    return all(chip.device_id is not None for chip in info.chips)
 
 
-def _as_device(chip: Chip, logic_id: int | None, host: str, tools: str, *, emulated: bool) -> NewDevice:
-    place = f"{chip.npu_id}/{chip.chip_id}"
+@dataclass(frozen=True, kw_only=True)
+class _Numbers:
+    """(NPU, chip) -> logic id and physical id, from `info -m`."""
+
+    logic: Mapping[tuple[int, int], int]
+    physical: Mapping[tuple[int, int], int]
+
+    @classmethod
+    def of(cls, table: NpuSmiMap) -> Self:
+        return cls(
+            logic={(row.npu_id, row.chip_id): row.logic_id for row in table.map},
+            physical={(row.npu_id, row.chip_id): row.phy_id for row in table.physical},
+        )
+
+
+def _as_device(
+    chip: Chip, board: Board | None, row: tuple[str, str], numbers: _Numbers, tools: str, *, emulated: bool
+) -> NewDevice:
+    device_id, identity = row
+    place = (chip.npu_id, chip.chip_id)
     return NewDevice(
-        device_id=f"{host}.npu{chip.npu_id}.{chip.chip_id}",
+        device_id=device_id,
         kind=DeviceKind.NPU,
-        identity=f"{host}/{chip.bus_id or chip.npu_id}/{chip.chip_id}" if chip.bus_id else f"{host}/{place}",
+        identity=identity,
         name=chip.name,
-        health=chip.health or "",
+        health=chip.health[:MAX_HEALTH_CHARACTERS],
         emulated=emulated,
         toolchain=tools,
         npu_id=chip.npu_id,
         chip_id=chip.chip_id,
-        logic_id=logic_id,
-        soc_version=soc_version(chip.name),
+        logic_id=numbers.logic.get(place, chip.device_id),
+        phy_id=numbers.physical.get(place, chip.phy_id),
+        soc_version=chip_soc_version(chip, board),
         memory_total_mib=chip.hbm_total_mb or chip.memory_total_mb,
     )
+
+
+def chip_soc_version(chip: Chip, board: Board | None) -> str:
+    """Return what ATC calls a chip; the table's name does not tell it on A3 and 950, whose boards do."""
+    told = None if board is None else board.soc_version
+    return told if told is not None and _FAMILY_NAME.fullmatch(chip.name) else soc_version(chip.name)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Final
@@ -21,27 +21,35 @@ from npuq import log as logs
 from npuq.config import Settings, load_settings
 from npuq.errors import DatabaseError, NpuqError, ToolMissingError
 from npuq.log import get_logger
+from tasks.ascend_signals import OWN_FILE_NAME, OWN_FILE_VARIABLE, Tool, signals
 from worker import discovery
+from worker.health_watch import HealthWatch
 from worker.interpreter import program_command
 from worker.locks import lock_folder
-from worker.npu_smi import NpuSmiInfo
+from worker.npu_smi import NpuSmiError, NpuSmiInfo
 from worker.npu_smi_tool import NpuSmi
 
 BACKOFF_CAP_SECONDS: Final = 60.0
 HEALTHY_SECONDS: Final = 60.0
 """A worker that lived this long begins its back-off anew."""
-PROBES_BEFORE_LOST: Final = 2
-"""So many failed looks in a row make the chips unknown, and so lost."""
 log = get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSpec:
-    """One worker process to keep alive: a chip, or all slots of the host."""
+    """One worker process to keep alive: a chip, or all slots of the host.
+
+    Attributes:
+        name: for people, and to tell it from the others.
+        devices: ids of what it serves.
+        feeders: feeder processes beside the chip.
+        address: NPU id, chip id and logic id of the chip; a worker learns them once, when it starts.
+    """
 
     name: str
     devices: tuple[str, ...]
     feeders: int
+    address: tuple[int | None, int | None, int | None] = (None, None, None)
 
 
 class WorkerProcess:
@@ -129,6 +137,8 @@ class Launcher:
         self._workers: dict[str, WorkerProcess] = {}
         self._next_probe = float("-inf")
         self._failed_probes = 0
+        self._boards = discovery.Boards(npu_smi)
+        self._health = HealthWatch(database, self._host, settings.timing.suspect_seconds)
         self._chips: list[NewDevice] = []
 
     def run_once(self) -> None:
@@ -164,31 +174,59 @@ class Launcher:
             log.warning("goodbye_failed", reason=str(error))
 
     def _probe(self) -> None:
-        info: NpuSmiInfo | None = None
-        try:
-            self._chips, info = discovery.chips(self._settings, self._npu_smi)
-            self._failed_probes = 0
-        except ToolMissingError:
-            self._chips = []
-        except NpuqError as error:
-            self._failed_probes += 1
-            log.warning("npu_smi_failed", reason=str(error), in_a_row=self._failed_probes)
-            if self._failed_probes >= PROBES_BEFORE_LOST:
-                self._chips = []
+        with self._database.read() as connection:
+            known = devices.identities(connection, self._host)
+        info = self._look(known)
         slots = discovery.slots(self._settings)
         facts = discovery.host_facts(self._settings, info)
-        found = [*self._chips, *slots]
-        self._database.transact(lambda connection: devices.register(connection, self._host, facts, found))
+        looked = self._failed_probes == 0
+        found = [*(self._chips if looked else ()), *slots]
+        self._database.transact(
+            lambda connection: devices.register(connection, self._host, facts, found, complete=looked)
+        )
+        if info is not None:
+            self._health.look(info, self._chips)
+        elif not looked:
+            self._health.silence(self._failed_probes)
         self._keep_workers(self._chips, slots)
+
+    def _look(self, known: Mapping[str, str]) -> NpuSmiInfo | None:
+        """Ask npu-smi for the chips; None when there is no such program, or no table: then the last one still counts.
+
+        Args:
+            known: identity -> device id of this host's rows.
+        """
+        try:
+            self._chips, info = discovery.chips(self._settings, self._npu_smi, self._boards, known)
+        except ToolMissingError:
+            self._chips, info = [], None
+        except NpuSmiError as error:
+            self._failed_probes += 1
+            log.warning("npu_smi_failed", reason=str(error), in_a_row=self._failed_probes)
+            return None
+        self._failed_probes = 0
+        return info
 
     def _keep_workers(self, chips: Sequence[NewDevice], slots: Sequence[NewDevice]) -> None:
         feeders = self._settings.feeders or max(1, (os.cpu_count() or 1) // max(1, len(chips)))
-        wanted = [WorkerSpec(name=chip.device_id, devices=(chip.device_id,), feeders=feeders) for chip in chips]
+        wanted = [
+            WorkerSpec(
+                name=chip.device_id,
+                devices=(chip.device_id,),
+                feeders=feeders,
+                address=(chip.npu_id, chip.chip_id, chip.logic_id),
+            )
+            for chip in chips
+        ]
         wanted.append(WorkerSpec(name="host", devices=tuple(slot.device_id for slot in slots), feeders=0))
         for spec in wanted:
             if spec.name not in self._workers:
                 log.info("worker_wanted", worker=spec.name)
                 self._workers[spec.name] = WorkerProcess(spec, self._host)
+            elif self._workers[spec.name].spec.address != spec.address:
+                log.warning("worker_restarted", worker=spec.name, reason="its chip has another number now")
+                self._workers[spec.name].kill()
+                self._workers[spec.name].spec = spec
 
     def _restart(self, device_id: str, now: float) -> None:
         """Kill a worker that is silent; one that has just started has had no time to answer, or was not meant."""
@@ -215,6 +253,8 @@ def run(settings: Settings) -> int:
 
     signal.signal(signal.SIGTERM, ask)
     signal.signal(signal.SIGINT, ask)
+    os.environ.setdefault(OWN_FILE_VARIABLE, str(settings.home / OWN_FILE_NAME))
+    signals(Tool.RUNTIME)  # a person's damaged table is told now, not when a job fails
     launcher = Launcher(settings, database, npu_smi)
     log.info("launcher_started", host=discovery.host_id(settings), emulated=emulated)
     while not stopping.is_set():

@@ -22,12 +22,13 @@ from npuq.config import Settings
 from npuq.errors import ArtifactError, Blame, DatabaseError, ErrorInfo, InvalidRequestError, NpuqError, SupersededError
 from npuq.log import get_logger
 from npuq.messages import parse_run_attempt
-from npuq.retry import decide
-from npuq.states import DeviceState
+from npuq.retry import convict, decide
+from npuq.states import DeviceCause, DeviceState
 from tasks.steps import StepOutcome, StepRequest
 from worker.attempt_log import AttemptLog
 from worker.child import Child, EndResult
 from worker.child_protocol import Progress
+from worker.device_faults import note_error
 from worker.lease import ALONE_SECONDS, Ended, Lease
 from worker.provenance import facts_of, result_of
 from worker.workspace import Workspace
@@ -205,7 +206,9 @@ class Runner:
 
     def _quarantine(self, device_id: str, reason: str) -> None:
         log.error("device_quarantined", device=device_id, reason=reason)
-        self._database.transact(lambda c: devices.set_state(c, device_id, DeviceState.QUARANTINED, reason))
+        self._database.transact(
+            lambda c: devices.set_state(c, device_id, DeviceState.QUARANTINED, reason, DeviceCause.UNKILLABLE)
+        )
 
     def _conclude(
         self,
@@ -277,10 +280,13 @@ class Runner:
             if lease.ended is Ended.CANCELLED:
                 jobs.finish_cancel(connection, job_id, attempt, owner=owner, log=kept_log)
             elif lease.ended is Ended.HANDED_BACK:
-                jobs.release(connection, job_id, attempt, owner=owner, reason="its worker was stopped")
+                reason = "handed back: its worker was stopped, or its chip is sick"
+                jobs.release(connection, job_id, attempt, owner=owner, reason=reason)
             else:
                 jobs.fail(connection, job_id, attempt, owner=owner, error=error, decision=decision, log=kept_log)
+                note_error(connection, assignment.device, error)
 
+        error = convict(error, assignment.previous_error)
         decision = decide(
             error,
             failures=assignment.failures,

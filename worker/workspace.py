@@ -101,4 +101,5 @@ def device_ref(device: DeviceRecord) -> DeviceRef | None:
         logic_id=device.logic_id,
         soc_version=device.soc_version,
         emulated=device.emulated,
+        memory_baseline_mib=device.memory_baseline_mib,
     )

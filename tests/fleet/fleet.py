@@ -112,7 +112,8 @@ class Fleet:
             EMULATOR_VARIABLE: str(emulator),
             "ASCEND_TOOLKIT_HOME": str(emulator / "toolkit"),
             "PATH": os.pathsep.join([str(emulator / "bin"), str(Path(sys.executable).parent), plain.get("PATH", "")]),
-            "PYTHONPATH": str(emulator / "python"),
+            # The checkout under test, also where another one is installed.
+            "PYTHONPATH": os.pathsep.join([str(emulator / "python"), str(INSTALLATION)]),
         }
 
     @cached_property

@@ -33,3 +33,10 @@ def test_moving_memory_means_a_visitor() -> None:
     """A process that came and went may not be in the table any more, its memory may."""
     assert disturbance(IDLE, replace(IDLE, memory_used_mib=1500)) == "its memory in use moved by 500 MiB"
     assert disturbance(IDLE, replace(IDLE, memory_used_mib=None)) is None
+
+
+def test_memory_that_nobody_holds_is_no_idle_chip() -> None:
+    """A measurement waits for it to be freed; what cannot be told is no reason."""
+    assert "3000 MiB" in str(why_busy(ChipState(health="OK", leaked_memory_mib=3000)))
+    assert why_busy(ChipState(health="OK", leaked_memory_mib=0)) is None
+    assert why_busy(ChipState(health="OK", leaked_memory_mib=None)) is None
