@@ -35,6 +35,21 @@ Precisions = Annotated[
 Soc = Annotated[
     str | None, typer.Option("--soc", metavar="SOC", help="Chip to compile for; needed when the fleet has several.")
 ]
+Atc = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--atc",
+        metavar="NAME=VALUE",
+        help="An option of ATC as its guides write it, again for each, for example --atc out_nodes=Concat_7:0. A file "
+        "that is named is uploaded.",
+    ),
+]
+AtcTable = Annotated[
+    Path | None, typer.Option("--atc-table", metavar="FILE", help="A TOML file with such options in a table [atc].")
+]
+Cann = Annotated[
+    str | None, typer.Option("--cann", metavar="VERSION", help="Convert with this CANN; default: the fleet's newest.")
+]
 SampleLimit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many images.")]
 Reference = Annotated[
     bool, typer.Option("--reference", help="Score the ONNX in float32 on a CPU: the baseline of an accuracy drop.")

@@ -4,6 +4,7 @@ import difflib
 import getpass
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +15,7 @@ from npuq.specs import BenchmarkProtocol, RunSpec, SourceKind
 from npuq.states import JobKind
 
 if TYPE_CHECKING:
+    from cli.submitting.conversion import ConversionOptions
     from db.records import DatasetRecord, NewArtifact
 
 T = TypeVar("T")
@@ -32,6 +34,9 @@ class Request:
     batch_sizes: str = "1"
     precision: str = Precision.FP16.value
     soc: str | None = None
+    atc: tuple[str, ...] = ()
+    atc_table: Path | None = None
+    cann: str | None = None
     limit: int | None = None
     loops: int | None = None
     reference: bool = False
@@ -52,6 +57,13 @@ class Request:
             raise InvalidRequestError(f"--{kind}: {path} is empty")
         return kind, path
 
+    @cached_property
+    def conversion(self) -> "ConversionOptions":
+        """Return the options of ATC that were typed, their files read; raises InvalidRequestError."""
+        from cli.submitting.conversion import read_conversion
+
+        return read_conversion(self.atc, self.atc_table)
+
     def spec(self, run_id: str, kind: SourceKind, file: "NewArtifact", file_name: str) -> RunSpec:
         """Return the validated specification; raises InvalidRequestError."""
         from pydantic import ValidationError
@@ -67,8 +79,10 @@ class Request:
             "dataset": self.dataset,
             "limit": self.limit,
             "batch_sizes": _numbers(self.batch_sizes),
-            "precisions": _precisions(self.precision),
+            "precisions": self._precisions(),
             "soc_version": self.soc,
+            "atc": self.conversion.options,
+            "cann": self.cann,
             "reference": self.reference,
             "benchmark": BenchmarkProtocol(loops=self.loops),
             "fresh": self.fresh,
@@ -78,6 +92,13 @@ class Request:
             return RunSpec.model_validate(values)
         except ValidationError as error:
             raise InvalidRequestError(f"cannot submit this: {_explain(error.errors(include_url=False))}") from error
+
+    def _precisions(self) -> tuple[Precision, ...]:
+        """Return the precisions asked for; a mode of ATC stands for its own where none was."""
+        mode = self.conversion.options.precision
+        if mode is not None and self.precision == Precision.FP16.value:
+            return (mode,)
+        return _precisions(self.precision)
 
     def _usual_name(self) -> str:
         what = "sweep" if len(self.goals) > 1 else self.goals[0].value

@@ -58,6 +58,9 @@ def send(session: Session, request: Request) -> "Submission":
         stored = session.client.upload(path, advance)
     if stored.digest != spec.source.digest:
         raise InvalidRequestError(f"{path} changed while it was read; submit it again")
+    for option, file in request.conversion.files.items():
+        if session.client.upload(file).digest != spec.atc.files[option]:
+            raise InvalidRequestError(f"{file} changed while it was read; submit it again")
     session.deliver_outbox()
     return session.client.submit(spec)
 
