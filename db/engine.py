@@ -5,6 +5,7 @@ into a write fails at once, without waiting, when somebody else wrote in between
 move is one statement that re-checks its condition on the newest row.
 """
 
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ BUSY_TIMEOUT_SECONDS: Final = 10.0
 STATEMENT_TIMEOUT_SECONDS: Final = 30
 CONNECT_TIMEOUT_SECONDS: Final = 5
 _WRITE: Final = "npuq_write"
+_TLS_PARAMETERS: Final = ("sslmode", "sslrootcert")
 T = TypeVar("T")
 
 
@@ -176,15 +178,37 @@ def _sqlite(url: URL) -> Engine:
     return engine
 
 
+def _tls(url: URL) -> ssl.SSLContext | None:
+    """Return how to encrypt, as libpq's parameters of the URL say; None without them.
+
+    Raises:
+        ConfigError: a mode that lets somebody in the middle listen, or certificates that cannot be read.
+    """
+    mode, root = (url.query.get(name) for name in _TLS_PARAMETERS)
+    if mode is None and root is None:
+        return None
+    if mode not in {None, "verify-full"}:
+        raise ConfigError(f"database_url: sslmode={mode} does not check whom it talks to; npuq takes verify-full")
+    try:
+        return ssl.create_default_context(cafile=None if root is None else str(root))
+    except OSError as error:
+        raise ConfigError(f"database_url: sslrootcert={root} cannot be read: {error}") from error
+
+
 def _postgresql(url: URL) -> Engine:
     driver = url if "+" in url.drivername else url.set(drivername="postgresql+pg8000")
+    tls = _tls(url)
     engine = create_engine(
-        driver,
+        driver.difference_update_query(_TLS_PARAMETERS),
         pool_pre_ping=True,
         pool_size=2,
         max_overflow=8,
         isolation_level="READ COMMITTED",
-        connect_args={"timeout": STATEMENT_TIMEOUT_SECONDS + CONNECT_TIMEOUT_SECONDS, "tcp_keepalive": True},
+        connect_args={
+            "timeout": STATEMENT_TIMEOUT_SECONDS + CONNECT_TIMEOUT_SECONDS,
+            "tcp_keepalive": True,
+            **({} if tls is None else {"ssl_context": tls}),
+        },
     )
 
     @event.listens_for(engine, "connect")

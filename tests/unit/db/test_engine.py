@@ -108,3 +108,27 @@ def test_a_wrong_statement_is_not_an_outage(sqlite_database: Database) -> None:
     """A bug of ours is not hidden behind `the database does not answer`."""
     with pytest.raises(DBAPIError, match="no such table"), sqlite_database.read() as connection:
         connection.execute(text("SELECT * FROM nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("query", "advice"),
+    [
+        ("sslmode=require", "does not check whom it talks to"),
+        ("sslmode=prefer", "npuq takes verify-full"),
+        ("sslmode=verify-full&sslrootcert=/nowhere/ca.pem", "cannot be read"),
+    ],
+)
+def test_encryption_that_protects_from_nobody_is_refused(query: str, advice: str) -> None:
+    """Only a mode that checks the server's name and certificate is taken."""
+    with pytest.raises(ConfigError, match=advice):
+        open_database(f"postgresql://u:secret@h/db?{query}")
+
+
+def test_an_encrypted_connection_is_not_made_in_the_clear(postgresql_url: str) -> None:
+    """A server without TLS is refused where TLS is asked for, and the driver never sees libpq's parameters."""
+    joint = "&" if "?" in postgresql_url else "?"
+    database = open_database(f"{postgresql_url}{joint}sslmode=verify-full")
+    assert "sslmode" not in database.engine.url.query
+    with pytest.raises(DatabaseError, match="does not answer"), database.read():
+        pass
+    database.dispose()
