@@ -82,6 +82,7 @@ TREE: Final[Mapping[str, Command | Group]] = {
     "scheduler": Command(module="cli.scheduler", panel=RUN),
     "db": Group(help="The database's schema.", verbs=_verbs("db", "upgrade", "check"), panel=RUN),
     "config": Group(help="The settings.", verbs=_verbs("config", "show"), panel=RUN),
+    "doctor": Command(module="cli.doctor", panel=RUN),
     "version": Command(module="cli.version", panel=RUN),
     "emulator": Command(module="cli.emulator", hidden=True, passthrough=True),
 }

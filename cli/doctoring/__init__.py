@@ -1,0 +1,1 @@
+"""`npuq doctor`: what is looked at, and how it is told."""
