@@ -1,6 +1,7 @@
 """`npuq doctor`."""
 
 import os
+import sys
 from typing import Annotated
 
 import typer
@@ -23,10 +24,13 @@ def command(
     from cli.doctoring.findings import Verdict
     from cli.doctoring.fleet_checks import check_fleet
     from cli.doctoring.host_checks import check_host
-    from cli.doctoring.view import findings_view
+    from cli.doctoring.view import as_lines, findings_view
     from cli.output import show_many
 
     settings = settings_of(ctx)
     findings = [*([] if services else check_host(settings, os.environ)), *check_fleet(settings)]
-    show_many(findings, findings_view(), output)
+    if output is Format.TABLE:
+        sys.stdout.write(as_lines(findings))
+    else:
+        show_many(findings, findings_view(), output)
     return ExitCode.FAILED if any(finding.verdict is Verdict.FAILED for finding in findings) else ExitCode.DONE

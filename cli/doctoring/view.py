@@ -1,5 +1,6 @@
-"""How findings are shown."""
+"""How findings are shown: for people a line each, and below it what to do."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from cli.doctoring.findings import Finding, Verdict
@@ -12,8 +13,20 @@ def _style(finding: Finding) -> str:
     return _STYLES[finding.verdict]
 
 
+def as_lines(findings: Sequence[Finding]) -> str:
+    """Return the findings for a person, who gets a fix line below each failure and warning."""
+    verdict_width = max((len(finding.verdict) for finding in findings), default=0)
+    check_width = max((len(finding.check) for finding in findings), default=0)
+    lines = []
+    for finding in findings:
+        lines.append(f"{finding.verdict:<{verdict_width}}  {finding.check:<{check_width}}  {finding.found}")
+        if finding.fix:
+            lines.append(f"{'':<{verdict_width + check_width + 4}}fix: {finding.fix}")
+    return "".join(f"{line}\n" for line in lines)
+
+
 def findings_view() -> View[Finding]:
-    """Return the view of findings: a line each, with what to do about it."""
+    """Return the view of findings for every format but the table."""
     return View(
         columns=(
             Column(header="CHECK", text=lambda finding: finding.check),

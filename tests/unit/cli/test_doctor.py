@@ -26,7 +26,7 @@ def emulated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Emulated:
     home = tmp_path / "npus"
 
     def start(*fault: str) -> NpuSmi:
-        program = [sys.executable, "-m", "emulator"]
+        emulator = [sys.executable, "-m", "emulator"]
         for command in (["install", "--cards", "2"], *([["fault", *fault]] if fault else [])):
             subprocess.run(
                 [*emulator, *command, "--home", str(home)], cwd=INSTALLATION, check=True, capture_output=True
@@ -191,7 +191,7 @@ def test_the_command_tells_failures_and_fixes(npuq: Npuq, sqlite_world: World) -
     assert {"store", "clock", "sqlite", "file_system"} <= found.keys()
     assert "driver" not in found
     table = npuq("doctor", "--services").out
-    assert "start a fleet with: npuq up" in table
+    assert "fix: start a fleet with: npuq up" in table
 
 
 def test_without_a_fleet_the_command_says_how_to_start_one(npuq: Npuq) -> None:
