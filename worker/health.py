@@ -56,7 +56,8 @@ class Standing:
     Attributes:
         state: as stored, nothing derived.
         cause: why.
-        in_use: whether an attempt runs on it, or a process of ours keeps models loaded.
+        in_use: whether an attempt runs on it.
+        loaded: whether a process of ours keeps models on it between attempts.
         baseline_mib: memory in use when nobody uses it; None: not learned.
         falls: how often each cause took it out of service in the last 24 hours.
     """
@@ -64,6 +65,7 @@ class Standing:
     state: DeviceState
     cause: str
     in_use: bool
+    loaded: bool = False
     baseline_mib: int | None
     falls: Mapping[DeviceCause, int]
 
@@ -168,8 +170,12 @@ def after_error(code: str, times: int, limit: int) -> Ruling | None:
 
 
 def is_idle(look: Look, standing: Standing) -> bool:
-    """Return whether the memory in use at this look is what is usual for an idle chip."""
-    return look.health in _HEALTHY and not standing.in_use and look.processes == 0 and not holds_memory(look, standing)
+    """Return whether the unowned memory at this look is what is usual for a chip that nobody uses.
+
+    Where processes and what they hold are known, they may be there; where they are not, nothing of ours may be.
+    """
+    clear = look.processes_known or not standing.loaded
+    return look.health in _HEALTHY and not standing.in_use and clear and not holds_memory(look, standing)
 
 
 def baseline(seen_mib: Sequence[int], *, processes_known: bool) -> int:

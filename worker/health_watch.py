@@ -86,7 +86,8 @@ def _standing(device: DeviceRecord, falls: Mapping[str, Mapping[DeviceCause, int
     return Standing(
         state=DeviceState.ONLINE if busy else device.state,
         cause=device.state_cause,
-        in_use=busy or bool(device.loaded),
+        in_use=busy,
+        loaded=bool(device.loaded),
         baseline_mib=device.memory_baseline_mib,
         falls=falls.get(device.device_id, {}),
     )

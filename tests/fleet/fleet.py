@@ -58,6 +58,7 @@ class FleetPlan:
         service_ms: time of one execution whatever its batch, in timed mode; None: the model is really computed.
         host_slots: conversions at once.
         timing: leases, limits and waits.
+        job_timeout_seconds: no step runs longer.
     """
 
     chips: int = 2
@@ -66,6 +67,7 @@ class FleetPlan:
     service_ms: float | None = 2.0
     host_slots: int = 2
     timing: Timing = FAST_TIMING
+    job_timeout_seconds: float = 6 * 3600.0
 
 
 class Fleet:
@@ -90,6 +92,7 @@ class Fleet:
             feeders=1,
             database_url=None if self.postgresql is None else self.postgresql.url,
             timing=plan.timing,
+            job_timeout_seconds=plan.job_timeout_seconds,
         )
         npuq = str(Path(sys.executable).parent / "npuq")
         environment = self.environment

@@ -10,7 +10,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from npuq.client import Client, new_run_id
-from npuq.specs import BenchmarkProtocol, Precision, RunSpec, Source, SourceKind
+from npuq.precision import Precision
+from npuq.specs import BenchmarkProtocol, RunSpec, Source, SourceKind
 from npuq.states import JobKind
 from tests.fleet.fleet import SOC_VERSION
 

@@ -134,7 +134,7 @@ def test_idle_memory_is_learned_and_a_leak_is_not(watched: Watched) -> None:
 
 
 def test_memory_that_a_process_holds_is_no_leak(watched: Watched) -> None:
-    """Strangers may share a chip; nothing is learned while they do."""
+    """Strangers may share a chip; what is usual is what nobody holds."""
     watched.look(_seen(0))
     stranger = Process(npu_id=0, chip_id=0, pid=7, name="python", memory_mb=8000, container_pid=None)
     watched.look(_seen(0, used_mb=IDLE_MB + 8000), 3, processes=(stranger,))

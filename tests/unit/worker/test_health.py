@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -143,10 +145,11 @@ def test_errors_of_a_chip(times: int, limit: int, *, falls: bool) -> None:
 def test_idle_looks_teach_what_is_usual() -> None:
     """The median where everybody is seen, the least where strangers may be hidden."""
     assert is_idle(WELL, _standing(baseline_mib=None))
+    assert is_idle(replace(WELL, processes=2), replace(_standing(), loaded=True))
     for look, standing in (
         (WELL, _standing(in_use=True)),
+        (replace(WELL, processes_known=False), replace(_standing(), loaded=True)),
         (LEAKING, _standing()),
-        (Look(health="OK", processes=1, unowned_memory_mib=5), _standing()),
         (Look(health="Alarm", unowned_memory_mib=5), _standing()),
     ):
         assert not is_idle(look, standing)
