@@ -6,7 +6,7 @@ others. A device is given its next job one ahead when the running one is short, 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from db.records import ActiveAttempt, DeviceRecord, JobRecord
@@ -28,15 +28,6 @@ class Placement:
     job_id: str
     attempt: int
     device_id: str
-
-
-@dataclass(kw_only=True)
-class _Seat:
-    """A device while jobs are being placed."""
-
-    device: DeviceRecord
-    taken: int
-    models: set[str] = field(default_factory=set)
 
 
 def can_run(device: DeviceRecord, job: JobRecord) -> bool:
@@ -76,14 +67,10 @@ def place(
     for attempt in active:
         of_device.setdefault(attempt.device_id, []).append(attempt)
         per_run[attempt.run_id] = per_run.get(attempt.run_id, 0) + 1
-    free = [_Seat(device=device, taken=0) for device in working if device.device_id not in of_device]
+    free = [device for device in working if device.device_id not in of_device]
     placements, rest = _fill(_fair(queued, per_run), free, models)
     short = {key for key, seconds in estimates.items() if seconds <= LOOK_AHEAD_SECONDS}
-    ahead = [
-        _Seat(device=device, taken=1)
-        for device in working
-        if _may_look_ahead(device, of_device.get(device.device_id, []), estimates)
-    ]
+    ahead = [device for device in working if _may_look_ahead(device, of_device.get(device.device_id, []), estimates)]
     more, _ = _fill([job for job in rest if (job.recipe, job.kind) in short], ahead, models)
     return placements + more
 
@@ -107,7 +94,7 @@ def _fair(queued: Sequence[JobRecord], per_run: Mapping[str, int]) -> list[JobRe
 
 
 def _fill(
-    jobs: Sequence[JobRecord], seats: list[_Seat], models: Mapping[str, str]
+    jobs: Sequence[JobRecord], seats: list[DeviceRecord], models: Mapping[str, str]
 ) -> tuple[list[Placement], list[JobRecord]]:
     placements: list[Placement] = []
     rest: list[JobRecord] = []
@@ -117,21 +104,21 @@ def _fill(
             rest.append(job)
             continue
         seats.remove(best)
-        placements.append(Placement(job_id=job.job_id, attempt=job.attempt, device_id=best.device.device_id))
+        placements.append(Placement(job_id=job.job_id, attempt=job.attempt, device_id=best.device_id))
     return placements, rest
 
 
-def _best_seat(job: JobRecord, seats: Sequence[_Seat], model: str | None) -> _Seat | None:
-    able = [seat for seat in seats if can_run(seat.device, job)]
+def _best_seat(job: JobRecord, seats: Sequence[DeviceRecord], model: str | None) -> DeviceRecord | None:
+    able = [seat for seat in seats if can_run(seat, job)]
     if not able:
         return None
     return min(
         able,
         key=lambda seat: (
-            seat.device.device_id in job.avoid_devices,
-            model is None or model not in seat.device.loaded,
-            len(seat.device.loaded),
-            seat.device.device_id,
+            seat.device_id in job.avoid_devices,
+            model is None or model not in seat.loaded,
+            len(seat.loaded),
+            seat.device_id,
         ),
     )
 

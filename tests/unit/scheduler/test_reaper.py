@@ -1,0 +1,74 @@
+import pytest
+
+from npuq.config import LONG_ATTEMPT_SECONDS, Timing
+from npuq.states import AttemptState
+from scheduler.reaper import Witness
+from tests.unit.scheduler.snapshots import attempt
+
+TIMING = Timing()
+LOST = TIMING.lost_seconds
+
+
+def test_both_witnesses_have_to_agree() -> None:
+    """The lease is over and the counter stood still for a whole lease, seen by this scheduler itself."""
+    witness = Witness(TIMING)
+    over = attempt("j", lease_over=True)
+    assert witness.lost([over], 0.0) == []
+    assert witness.lost([over], LOST - 0.1) == []
+    assert witness.lost([over], LOST) == [over]
+
+
+def test_a_fresh_scheduler_takes_nothing_away() -> None:
+    """Leases that ended while no scheduler was up wait one lease more."""
+    assert Witness(TIMING).lost([attempt("j", lease_over=True)], 1e9) == []
+
+
+@pytest.mark.parametrize("step", [3_600.0, 10 * 365 * 86_400.0])
+def test_a_step_of_the_databases_clock_expires_nothing(step: float) -> None:
+    """Every lease is over at once, but the counters go on."""
+    witness = Witness(TIMING)
+    for beat in range(1, 20):
+        beating = attempt("j", lease_over=True, beats=beat, age_seconds=step)
+        assert witness.lost([beating], beat * TIMING.beat_seconds) == []
+
+
+def test_an_outage_of_the_database_expires_nothing() -> None:
+    """After an hour without a look the first look sees the same counter; beats that follow save the attempt."""
+    witness = Witness(TIMING)
+    witness.lost([attempt("j", beats=5)], 0.0)
+    assert witness.lost([attempt("j", beats=6, lease_over=True)], 3_600.0) == []
+    assert witness.lost([attempt("j", beats=7)], 3_600.0 + LOST) == []
+
+
+def test_a_good_lease_protects_a_counter_that_stands_still() -> None:
+    """The worker's last beat promised a lease that is not over."""
+    witness = Witness(TIMING)
+    witness.lost([attempt("j")], 0.0)
+    assert witness.lost([attempt("j")], 10 * LOST) == []
+
+
+def test_one_more_beat_begins_the_wait_anew() -> None:
+    """The wait is since the last beat that was seen."""
+    witness = Witness(TIMING)
+    witness.lost([attempt("j", lease_over=True)], 0.0)
+    witness.lost([attempt("j", lease_over=True, beats=2)], LOST - 1)
+    assert witness.lost([attempt("j", lease_over=True, beats=2)], LOST + 1) == []
+    assert len(witness.lost([attempt("j", lease_over=True, beats=2)], 2 * LOST - 1)) == 1
+
+
+def test_a_long_attempt_has_a_long_lease() -> None:
+    """Redoing hours costs more than waiting minutes."""
+    witness = Witness(TIMING)
+    old = attempt("j", lease_over=True, age_seconds=LONG_ATTEMPT_SECONDS + 1)
+    witness.lost([old], 0.0)
+    assert witness.lost([old], LOST + 1) == []
+    assert witness.lost([old], TIMING.lost_long_seconds) == [old]
+
+
+def test_the_next_attempt_of_a_job_is_another_one() -> None:
+    """What was seen of attempt 1 says nothing of attempt 2; what nobody claimed cannot be lost."""
+    witness = Witness(TIMING)
+    witness.lost([attempt("j", lease_over=True)], 0.0)
+    assert witness.lost([attempt("j", lease_over=True, number=2)], LOST + 1) == []
+    waiting = attempt("j", lease_over=True, number=2, state=AttemptState.DISPATCHED)
+    assert witness.lost([waiting], 9 * LOST) == []
