@@ -39,7 +39,7 @@ class Decision:
 
 
 def backoff_seconds(tries: int, random: Random) -> float:
-    """Return a delay that doubles from 1 s to 60 s, with full jitter; 0 for the first try."""
+    """Return a delay that doubles from 1 s to 60 s, half of it jitter; 0 for the first try."""
     if tries <= 0:
         return 0.0
     ceiling = min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2.0 ** (tries - 1))

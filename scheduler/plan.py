@@ -44,7 +44,7 @@ class PlanWaitsError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class _Place:
-    """What the fleet gives a plan: the chip to compile for (None: nothing is), and how many of them share the shards."""
+    """What the fleet gives a plan: the chip to compile for (None: for none), and how many of them share the shards."""
 
     soc_version: str | None
     chips: int
