@@ -27,6 +27,7 @@ WORK: dict[str, Any] = {
     "params": {"batch_size": 1, "precision": "fp16"},
     "toolchain": "cann-8",
 }
+PART = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,9 @@ def test_a_value_has_one_text(value: dict[str, Any]) -> None:
     assert text.isascii()
 
 
-@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0")), min_size=1, max_size=3), st.integers(0, 2))
+@given(
+    st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0")), min_size=1, max_size=3), st.integers(0, 2)
+)
 def test_derived_ids_are_stable_and_told_apart(parts: list[str], at: int) -> None:
     """The same parts make the same id; where one part ends is part of it."""
     assert derived_id(*parts) == derived_id(*parts)
