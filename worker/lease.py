@@ -70,6 +70,14 @@ class Lease:
             self._end_work = end_work
             return self.ended is None
 
+    def work_is_over(self) -> None:
+        """Say that the work has answered: only the report is left, and the process that worked may serve another job.
+
+        A beat that crosses the report is told that the attempt is over, and must not end that process.
+        """
+        with self._lock:
+            self._end_work = None
+
     def end(self, reason: Ended) -> None:
         """End the work; the first reason stays, but a lost attempt overrules every other."""
         with self._lock:
@@ -77,8 +85,8 @@ class Lease:
                 return
             self.ended = reason
             end_work = self._end_work
-        log.info("work_ended", reason=reason.value)
         if end_work is not None:
+            log.info("work_ended", reason=reason.value)
             end_work()
 
     def _run(self) -> None:

@@ -190,6 +190,7 @@ class Runner:
             end()
         before = child.loaded
         answer = child.run(request, attempt_log, _shown_by(lease), self._settings.job_timeout_seconds)
+        lease.work_is_over()
         if request.device is None:
             child.end(HAND_BACK_GRACE_SECONDS)
         elif child.loaded != before:
