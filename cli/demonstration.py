@@ -17,7 +17,7 @@ from cli.submitting.request import Request
 from cli.submitting.submission import send
 from cli.watching.follow import watch_until_over
 from cli.words import duration
-from db import results
+from db import results, runs
 from npuq.config import Settings, Timing
 from npuq.errors import ExitCode
 from npuq.states import JobKind, RunState
@@ -77,6 +77,7 @@ class Demonstration:
         return code
 
     def _sweep(self, session: Session, files: "DemoFiles", batch_sizes: str) -> "Snapshot":
+        _cancel_leftovers(session)
         register(session, DATASET, files.dataset_root, "imagenet")
         request = Request(
             goals=(JobKind.EVALUATE, JobKind.BENCHMARK),
@@ -117,6 +118,13 @@ class Demonstration:
             f"  {self._command('jobs list --run @last')}\n"
             f"  {self._command(f'up --emulate {CARDS}')}, then sweep a model of yours: npuq sweep --help"
         )
+
+
+def _cancel_leftovers(session: Session) -> None:
+    """Cancel what an interrupted demo left: its jobs would run beside this one's and spoil the measurement."""
+    with session.write() as connection:
+        for run in runs.find(connection, only_open=True):
+            runs.cancel(connection, run.run_id)
 
 
 @contextmanager
