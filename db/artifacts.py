@@ -123,7 +123,10 @@ class ArtifactStore:
         try:
             self._reach(lambda: self._fs.get_file(f"{self._root}/{self._key(digest)}", str(temporary)))
             if digest_of(temporary).digest != digest:
-                raise ArtifactError(f"artifact {digest[:12]} in {self._url} is damaged; make it again")
+                self._reach(lambda: self._set_aside_remotely(digest))
+                raise ArtifactError(
+                    f"artifact {digest[:12]} in {self._url} is damaged and was set aside; make it again"
+                )
             temporary.replace(local)
         finally:
             temporary.unlink(missing_ok=True)
@@ -132,6 +135,10 @@ class ArtifactStore:
         quarantine = self._cache / "damaged"
         quarantine.mkdir(parents=True, exist_ok=True)
         local.replace(quarantine / f"{digest}.{secrets.token_hex(4)}")
+
+    def _set_aside_remotely(self, digest: str) -> None:
+        self._fs.makedirs(f"{self._root}/damaged", exist_ok=True)
+        self._fs.mv(f"{self._root}/{self._key(digest)}", f"{self._root}/damaged/{digest}.{secrets.token_hex(4)}")
 
     def _reach(self, call: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever the call returns
         try:
