@@ -29,7 +29,7 @@ from worker.attempt_log import AttemptLog
 from worker.child import Child, EndResult
 from worker.child_protocol import Progress
 from worker.lease import ALONE_SECONDS, Ended, Lease
-from worker.provenance import facts_of, result_of
+from worker.provenance import facts_of, result_of, trouble_of
 from worker.workspace import Workspace
 
 CLAIM_PATIENCE_SECONDS: Final = 30.0
@@ -221,7 +221,7 @@ class Runner:
             return
         kept_log = self._keep_log(attempt_log, workspace)
         if isinstance(answer, StepOutcome):
-            stored = self._store_outputs(answer)
+            stored = trouble_of(answer) or self._store_outputs(answer)
             if isinstance(stored, ErrorInfo):
                 answer = stored
             else:
