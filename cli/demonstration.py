@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -54,7 +54,7 @@ class Demonstration:
         fleet = EmbeddedFleet(self._settings, lambda line: self._say(f"  {line}"))
         session = Session(self._settings)
         try:
-            with _terminated_as_interrupted():
+            with _handled((signal.SIGTERM, signal.SIGHUP), _interrupt):
                 self._say("1/4 data: a dataset in ImageNet's layout and a MobileNetV1 checkpoint fitted to it")
                 files = make_demo(self._settings.home / "data", on_stage=lambda stage: self._say(f"  {stage}"))
                 if files.reused:
@@ -72,7 +72,7 @@ class Demonstration:
             if keep:
                 self._say(f"the fleet keeps running; stop it with: {self._command('down')}")
             else:
-                with _undisturbed():
+                with _handled((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), _ignore):
                     fleet.down()
         return code
 
@@ -128,26 +128,19 @@ def _cancel_leftovers(session: Session) -> None:
 
 
 @contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM end the demo as Ctrl-C does, so that its fleet is stopped."""
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+def _handled(numbers: Sequence[signal.Signals], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    before = [signal.signal(number, handler) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, former in zip(numbers, before, strict=True):
+            signal.signal(number, former)
 
 
-@contextmanager
-def _undisturbed() -> Iterator[None]:
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """End the demo as Ctrl-C does, so that its fleet is stopped."""
+    raise KeyboardInterrupt
+
+
+def _ignore(_signal: int, _frame: FrameType | None) -> None:
     """Let nobody interrupt the stopping of the fleet: an impatient second Ctrl-C would leave half of it running."""
-    wanted = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, signal.SIG_IGN) for number in wanted]
-    try:
-        yield
-    finally:
-        for number, handler in zip(wanted, before, strict=True):
-            signal.signal(number, handler)

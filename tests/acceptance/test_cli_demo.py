@@ -10,7 +10,7 @@ import pytest
 from tests.acceptance.program import Program
 from tests.services.waiting import wait_until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 
 DesignRun = {"run_id", "name", "state", "created_at", "finished_at", "jobs"}
 
@@ -24,8 +24,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def demo(home: Path) -> Iterator["CompletedProcess[str]"]:
     """Return what the demo said; its fleet runs until the last of these tests."""
-    yield Program(home=home)("demo", "--batch-sizes", "1,8", "--keep")
-    Program(home=home / "demo")("down")
+    try:
+        yield Program(home=home)("demo", "--batch-sizes", "1,8", "--keep")
+    finally:
+        Program(home=home / "demo")("down")
 
 
 @pytest.fixture
