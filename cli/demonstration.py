@@ -13,7 +13,7 @@ from cli.demo_agreement import compare
 from cli.fleet.embedded import EmbeddedFleet
 from cli.fleet.emulated import Emulation
 from cli.session import Session
-from cli.submitting.request import Request
+from cli.submitting.request import Request, read_batch_sizes
 from cli.submitting.submission import send
 from cli.watching.follow import watch_until_over
 from cli.words import duration
@@ -51,6 +51,7 @@ class Demonstration:
         """
         from tasks.demo_data import make_demo
 
+        read_batch_sizes(batch_sizes)  # refused now, not after the data are made
         fleet = EmbeddedFleet(self._settings, lambda line: self._say(f"  {line}"))
         session = Session(self._settings)
         try:

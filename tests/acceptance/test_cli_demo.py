@@ -1,5 +1,6 @@
 """The main job through the command line alone: the demo, then its fleet as a person would go on using it."""
 
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,14 @@ def npuq(demo: "CompletedProcess[str]", home: Path) -> Program:
 
 
 @pytest.fixture
+def demo_run(demo: "CompletedProcess[str]") -> str:
+    """Return the demo's run; other tests submit more."""
+    found = re.search(r"the run is ([0-9a-f-]{36})", demo.stderr)
+    assert found is not None
+    return found[1]
+
+
+@pytest.fixture
 def weights(npuq: Program) -> str:
     """Return the demo's checkpoint."""
     (found,) = (npuq.home / "data").glob("*.pth*")
@@ -53,9 +62,9 @@ def test_the_demo_prints_the_guides_table_and_agrees_with_torch(demo: "Completed
     assert "What to type next" in demo.stderr
 
 
-def test_results_read_back_as_documented(npuq: Program) -> None:
+def test_results_read_back_as_documented(npuq: Program, demo_run: str) -> None:
     """Accuracy and throughput of both batch sizes, all marked emulated."""
-    run = npuq.json("runs", "show", "@last")
+    run = npuq.json("runs", "show", demo_run)
     assert set(run) >= DesignRun
     assert run["state"] == "succeeded"
     assert list(run["jobs"]) == ["succeeded"]
@@ -70,9 +79,9 @@ def test_results_read_back_as_documented(npuq: Program) -> None:
     assert accuracy["samples"] == 240
 
 
-def test_equal_work_is_reused_and_the_id_alone_is_on_stdout(npuq: Program, weights: str) -> None:
+def test_equal_work_is_reused_and_the_id_alone_is_on_stdout(npuq: Program, demo_run: str, weights: str) -> None:
     """The same sweep again does nothing anew, and has the same results."""
-    before = npuq.json("results", "list", "--run", "@last")
+    before = npuq.json("results", "list", "--run", demo_run)
     again = npuq(
         "sweep", "mobilenet_v1", "--weights", weights, "--dataset", "demo", "--batch-sizes", "1", "--loops", "50"
     )
