@@ -6,13 +6,21 @@ from pathlib import Path
 
 from npuq.entry import INSTALLATION, OUR_PACKAGES
 
-PROBE = "from npuq.entry import pin_own_packages; pin_own_packages(); import {name}; print({name}.__file__)"
+PROBE = """
+import sys
+sys.path.insert(0, {installation!r})
+from npuq.entry import pin_own_packages
+del sys.path[0]
+pin_own_packages()
+import {name}
+print({name}.__file__)
+"""
 
 
 def imported_from(name: str, *, cwd: Path, environment: Mapping[str, str]) -> Path:
     """Return the file that another program imports under a name of ours."""
     done = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path.append({str(INSTALLATION)!r}); {PROBE.format(name=name)}"],
+        [sys.executable, "-c", PROBE.format(installation=str(INSTALLATION), name=name)],
         cwd=cwd,
         env={"PATH": "/usr/bin", **environment},
         capture_output=True,
