@@ -1,5 +1,6 @@
 import pytest
 
+from db.records import ActiveAttempt
 from npuq.config import LONG_ATTEMPT_SECONDS, Timing
 from npuq.states import AttemptState
 from scheduler.reaper import Witness
@@ -9,13 +10,18 @@ TIMING = Timing()
 LOST = TIMING.lost_seconds
 
 
+def lost_after(witness: Witness, seen: ActiveAttempt, *, since: float, until: float) -> float | None:
+    """Look every second, as the loop does; return when the attempt was called lost, None if it never was."""
+    for second in range(int(since), int(until) + 1):
+        if witness.lost([seen], float(second)):
+            return float(second)
+    return None
+
+
 def test_both_witnesses_have_to_agree() -> None:
     """The lease is over and the counter stood still for a whole lease, seen by this scheduler itself."""
-    witness = Witness(TIMING)
     over = attempt("j", lease_over=True)
-    assert witness.lost([over], 0.0) == []
-    assert witness.lost([over], LOST - 0.1) == []
-    assert witness.lost([over], LOST) == [over]
+    assert lost_after(Witness(TIMING), over, since=0, until=2 * LOST) == pytest.approx(LOST, abs=1.0)
 
 
 def test_a_fresh_scheduler_takes_nothing_away() -> None:
@@ -42,27 +48,22 @@ def test_an_outage_of_the_database_expires_nothing() -> None:
 
 def test_a_good_lease_protects_a_counter_that_stands_still() -> None:
     """The worker's last beat promised a lease that is not over."""
-    witness = Witness(TIMING)
-    witness.lost([attempt("j")], 0.0)
-    assert witness.lost([attempt("j")], 10 * LOST) == []
+    assert lost_after(Witness(TIMING), attempt("j"), since=0, until=10 * LOST) is None
 
 
 def test_one_more_beat_begins_the_wait_anew() -> None:
     """The wait is since the last beat that was seen."""
     witness = Witness(TIMING)
-    witness.lost([attempt("j", lease_over=True)], 0.0)
-    witness.lost([attempt("j", lease_over=True, beats=2)], LOST - 1)
-    assert witness.lost([attempt("j", lease_over=True, beats=2)], LOST + 1) == []
-    assert len(witness.lost([attempt("j", lease_over=True, beats=2)], 2 * LOST - 1)) == 1
+    assert lost_after(witness, attempt("j", lease_over=True), since=0, until=LOST - 2) is None
+    beaten = attempt("j", lease_over=True, beats=2)
+    assert lost_after(witness, beaten, since=LOST - 1, until=4 * LOST) == pytest.approx(2 * LOST - 1, abs=1.0)
 
 
 def test_a_long_attempt_has_a_long_lease() -> None:
     """Redoing hours costs more than waiting minutes."""
-    witness = Witness(TIMING)
     old = attempt("j", lease_over=True, age_seconds=LONG_ATTEMPT_SECONDS + 1)
-    witness.lost([old], 0.0)
-    assert witness.lost([old], LOST + 1) == []
-    assert witness.lost([old], TIMING.lost_long_seconds) == [old]
+    long = TIMING.lost_long_seconds
+    assert lost_after(Witness(TIMING), old, since=0, until=2 * long) == pytest.approx(long, abs=1.0)
 
 
 def test_the_next_attempt_of_a_job_is_another_one() -> None:
