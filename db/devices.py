@@ -10,10 +10,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 from db.records import DeviceRecord, NewDevice
 from db.tables import Attempt, Device, Host
 from db.types import db_now
-from npuq.errors import NotFoundError
-from npuq.states import AttemptState, DeviceKind, DeviceState
+from npuq.errors import Blame, NotFoundError
+from npuq.states import ACTIVE_ATTEMPT_STATES, AttemptState, DeviceKind, DeviceState
 
 #: States that people or health set; a launcher's registration does not change them.
+FORGOTTEN_SECONDS: Final = 600.0
+"""A device that its host has not seen for so long is not waited for."""
+OFFENCES: Final = 3
+"""So many failures in a row that are a device's own fault take it out of service."""
 _KEPT: Final = (DeviceState.DRAINING, DeviceState.QUARANTINED)
 
 
@@ -120,10 +124,26 @@ def set_state(connection: Connection, device_id: str, state: DeviceState, reason
     return DeviceState(before)
 
 
+def quarantine_repeat_offender(connection: Connection, device_id: str) -> bool:
+    """Quarantine a device whose last attempts all failed by its own fault; True when it was."""
+    newest = connection.execute(
+        select(Attempt.state, Attempt.error_blame)
+        .where(Attempt.device_id == device_id, Attempt.state.not_in([*ACTIVE_ATTEMPT_STATES, AttemptState.WITHDRAWN]))
+        .order_by(Attempt.created_at.desc())
+        .limit(OFFENCES)
+    ).all()
+    guilty = [row for row in newest if row.state == AttemptState.FAILED and row.error_blame == Blame.DEVICE.value]
+    if len(guilty) < OFFENCES:
+        return False
+    set_state(connection, device_id, DeviceState.QUARANTINED, f"{OFFENCES} attempts in a row failed by its fault")
+    return True
+
+
 def _query(suspect_seconds: float) -> Select[Any]:
     return select(
         Device.__table__,
         (Host.heartbeat_at < db_now(-suspect_seconds)).label("silent"),
+        (Device.seen_at < db_now(-FORGOTTEN_SECONDS)).label("forgotten"),
         exists().where(Attempt.device_id == Device.id, Attempt.state == AttemptState.RUNNING).label("occupied"),
     ).join(Host, Host.id == Device.host_id)
 
@@ -157,12 +177,13 @@ def as_record(row: Row[Any]) -> DeviceRecord:
         state, reason = DeviceState.LOST, "its host is silent"
     elif row.occupied and state is DeviceState.ONLINE:
         state = DeviceState.BUSY
-    derived = {"device_id", "host", "state", "state_reason", "loaded"}
+    derived = {"device_id", "host", "state", "state_reason", "loaded", "forgotten"}
     return DeviceRecord(
         device_id=row.id,
         host=row.host_id,
         state=state,
         state_reason=reason,
         loaded=tuple(row.loaded),
+        forgotten=bool(row.forgotten),
         **{name: getattr(row, name) for name in DeviceRecord.__dataclass_fields__ if name not in derived},
     )

@@ -68,10 +68,10 @@ def place(
         of_device.setdefault(attempt.device_id, []).append(attempt)
         per_run[attempt.run_id] = per_run.get(attempt.run_id, 0) + 1
     free = [device for device in working if device.device_id not in of_device]
-    placements, rest = _fill(_fair(queued, per_run), free, models)
+    placements, rest = _fill(_fair(queued, per_run), free, working, models)
     short = {key for key, seconds in estimates.items() if seconds <= LOOK_AHEAD_SECONDS}
     ahead = [device for device in working if _may_look_ahead(device, of_device.get(device.device_id, []), estimates)]
-    more, _ = _fill([job for job in rest if (job.recipe, job.kind) in short], ahead, models)
+    more, _ = _fill([job for job in rest if (job.recipe, job.kind) in short], ahead, working, models)
     return placements + more
 
 
@@ -94,12 +94,15 @@ def _fair(queued: Sequence[JobRecord], per_run: Mapping[str, int]) -> list[JobRe
 
 
 def _fill(
-    jobs: Sequence[JobRecord], seats: list[DeviceRecord], models: Mapping[str, str]
+    jobs: Sequence[JobRecord],
+    seats: list[DeviceRecord],
+    working: Sequence[DeviceRecord],
+    models: Mapping[str, str],
 ) -> tuple[list[Placement], list[JobRecord]]:
     placements: list[Placement] = []
     rest: list[JobRecord] = []
     for job in jobs:
-        best = _best_seat(job, seats, models.get(job.job_id))
+        best = _best_seat(job, seats, working, models.get(job.job_id))
         if best is None:
             rest.append(job)
             continue
@@ -108,14 +111,19 @@ def _fill(
     return placements, rest
 
 
-def _best_seat(job: JobRecord, seats: Sequence[DeviceRecord], model: str | None) -> DeviceRecord | None:
+def _best_seat(
+    job: JobRecord, seats: Sequence[DeviceRecord], working: Sequence[DeviceRecord], model: str | None
+) -> DeviceRecord | None:
     able = [seat for seat in seats if can_run(seat, job)]
+    avoid = frozenset(job.avoid_devices)
+    if avoid and any(can_run(device, job) and device.device_id not in avoid for device in working):
+        # Another device can run it, if not now: the one that failed it is often free just because it fails.
+        able = [seat for seat in able if seat.device_id not in avoid]
     if not able:
         return None
     return min(
         able,
         key=lambda seat: (
-            seat.device_id in job.avoid_devices,
             model is None or model not in seat.loaded,
             len(seat.loaded),
             seat.device_id,

@@ -132,17 +132,17 @@ class Launcher:
         self._chips: list[NewDevice] = []
 
     def run_once(self) -> None:
-        """Look at the chips when it is time, beat, restart what is dead or silent."""
+        """Beat, look at the chips when it is time, restart what is dead or silent."""
         now = time.monotonic()
         try:
-            if now >= self._next_probe:
-                self._probe()
-                self._next_probe = now + self._settings.timing.probe_seconds
             for device_id in self._database.transact(
                 lambda connection: devices.host_beat(connection, self._host),
                 patience_seconds=self._settings.timing.beat_seconds,
             ):
                 self._restart(device_id, now)
+            if now >= self._next_probe:  # after the beat: a driver that hangs must not make the host look silent
+                self._probe()
+                self._next_probe = now + self._settings.timing.probe_seconds
         except DatabaseError as error:
             log.warning("host_beat_failed", reason=str(error))
         for worker in self._workers.values():
@@ -222,6 +222,8 @@ def run(settings: Settings) -> int:
             launcher.run_once()
         except NpuqError as error:
             log.warning("launcher_turn_failed", reason=str(error))
+        except Exception:  # it keeps the host's workers alive: no surprise may end it
+            log.exception("launcher_turn_failed")
         stopping.wait(min(1.0, settings.timing.beat_seconds))
     launcher.stop()
     database.dispose()

@@ -23,6 +23,7 @@ def facts_of(assignment: Assignment, outcome: StepOutcome) -> dict[str, Any]:
     device = assignment.device
     facts: dict[str, Any] = {
         **outcome.facts,
+        "quality": outcome.quality,
         "npuq_version": __version__,
         "host": device.host,
         "device_id": device.device_id,

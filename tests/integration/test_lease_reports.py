@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from db import job_queries, jobs
-from npuq.config import Timing
+from npuq.config import Settings, Timing
 from npuq.states import JobState
 from tests.services.waiting import wait_until
 from tests.services.world import CHIP, OWNER, World, completion
@@ -18,13 +18,13 @@ from worker.lease import Ended, Lease
 class Chip:
     """The lease of an attempt that runs on a chip, and whether its process was ended."""
 
-    def __init__(self, world: World, log: AttemptLog) -> None:
+    def __init__(self, world: World, folder: Path, log: AttemptLog) -> None:
         self.world = world
         self.job = world.job(JobState.RUNNING, device_id=CHIP)
         with world.database.read() as connection:
             assignment = job_queries.assignment(connection, self.job.job_id, self.job.attempt, OWNER, 60.0)
         self.ended = threading.Event()
-        self.lease = Lease(world.database, Timing().scaled(0.01), assignment, log)
+        self.lease = Lease(world.database, Settings(home=folder, timing=Timing().scaled(0.01)), assignment, log)
         self.lease.ends_with(self.ended.set)
         self.lease.start()
 
@@ -40,7 +40,7 @@ class Chip:
 def chip(sqlite_world: World, tmp_path: Path) -> Iterator[Chip]:
     """Return a chip at work."""
     with AttemptLog(tmp_path / "log.txt", 4096) as log:
-        found = Chip(sqlite_world, log)
+        found = Chip(sqlite_world, tmp_path, log)
         yield found
         found.lease.stop()
 

@@ -46,6 +46,15 @@ def test_an_outage_of_the_database_expires_nothing() -> None:
     assert witness.lost([attempt("j", beats=7)], 3_600.0 + LOST) == []
 
 
+def test_time_in_which_nobody_could_look_does_not_count() -> None:
+    """The database was away for longer than a lease: its first answer shows the old counter and an ended lease."""
+    witness = Witness(TIMING)
+    silent = attempt("j", beats=5, lease_over=True)
+    assert lost_after(witness, silent, since=0, until=10) is None
+    assert witness.lost([silent], 10 * LOST) == []
+    assert lost_after(witness, silent, since=10 * LOST + 1, until=12 * LOST) == pytest.approx(11 * LOST - 10, abs=2.0)
+
+
 def test_a_good_lease_protects_a_counter_that_stands_still() -> None:
     """The worker's last beat promised a lease that is not over."""
     assert lost_after(Witness(TIMING), attempt("j"), since=0, until=10 * LOST) is None

@@ -7,7 +7,7 @@ import pytest
 
 from db import job_queries, jobs, logs
 from db.records import Assignment
-from npuq.config import Timing
+from npuq.config import Settings, Timing
 from npuq.errors import DatabaseError
 from npuq.states import JobState
 from tests.services.waiting import wait_until
@@ -27,7 +27,7 @@ class Held:
         self.job: Placed = world.job(JobState.RUNNING)
         self.log = AttemptLog(folder / "log.txt", 4096)
         assignment: Assignment = world.read(job_queries.assignment, self.job.job_id, 1, OWNER, 30.0)
-        self.lease = Lease(world.database, TIMING, assignment, self.log)
+        self.lease = Lease(world.database, Settings(home=folder, timing=TIMING), assignment, self.log)
         self.ended = threading.Event()
         assert self.lease.ends_with(self.ended.set)
 
