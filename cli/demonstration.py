@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -13,11 +13,11 @@ from cli.demo_agreement import compare
 from cli.fleet.embedded import EmbeddedFleet
 from cli.fleet.emulated import Emulation
 from cli.session import Session
-from cli.submitting.request import Request
+from cli.submitting.request import Request, read_batch_sizes
 from cli.submitting.submission import send
 from cli.watching.follow import watch_until_over
 from cli.words import duration
-from db import results
+from db import results, runs
 from npuq.config import Settings, Timing
 from npuq.errors import ExitCode
 from npuq.states import JobKind, RunState
@@ -51,10 +51,11 @@ class Demonstration:
         """
         from tasks.demo_data import make_demo
 
+        read_batch_sizes(batch_sizes)  # refused now, not after the data are made
         fleet = EmbeddedFleet(self._settings, lambda line: self._say(f"  {line}"))
         session = Session(self._settings)
         try:
-            with _terminated_as_interrupted():
+            with _handled((signal.SIGTERM, signal.SIGHUP), _interrupt):
                 self._say("1/4 data: a dataset in ImageNet's layout and a MobileNetV1 checkpoint fitted to it")
                 files = make_demo(self._settings.home / "data", on_stage=lambda stage: self._say(f"  {stage}"))
                 if files.reused:
@@ -72,11 +73,12 @@ class Demonstration:
             if keep:
                 self._say(f"the fleet keeps running; stop it with: {self._command('down')}")
             else:
-                with _undisturbed():
+                with _handled((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), _ignore):
                     fleet.down()
         return code
 
     def _sweep(self, session: Session, files: "DemoFiles", batch_sizes: str) -> "Snapshot":
+        _cancel_leftovers(session)
         register(session, DATASET, files.dataset_root, "imagenet")
         request = Request(
             goals=(JobKind.EVALUATE, JobKind.BENCHMARK),
@@ -119,27 +121,27 @@ class Demonstration:
         )
 
 
+def _cancel_leftovers(session: Session) -> None:
+    """Cancel what an interrupted demo left: its jobs would run beside this one's and spoil the measurement."""
+    with session.write() as connection:
+        for run in runs.find(connection, only_open=True):
+            runs.cancel(connection, run.run_id)
+
+
 @contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM end the demo as Ctrl-C does, so that its fleet is stopped."""
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+def _handled(numbers: Sequence[signal.Signals], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    before = [signal.signal(number, handler) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, former in zip(numbers, before, strict=True):
+            signal.signal(number, former)
 
 
-@contextmanager
-def _undisturbed() -> Iterator[None]:
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """End the demo as Ctrl-C does, so that its fleet is stopped."""
+    raise KeyboardInterrupt
+
+
+def _ignore(_signal: int, _frame: FrameType | None) -> None:
     """Let nobody interrupt the stopping of the fleet: an impatient second Ctrl-C would leave half of it running."""
-    wanted = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, signal.SIG_IGN) for number in wanted]
-    try:
-        yield
-    finally:
-        for number, handler in zip(wanted, before, strict=True):
-            signal.signal(number, handler)

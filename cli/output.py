@@ -9,6 +9,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Generic, TextIO, TypeVar
@@ -63,9 +64,10 @@ class View(Generic[T]):
 
 
 def tell(line: str) -> None:
-    """Write a line for people to stderr, at once."""
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
+    """Write a line for people to stderr, at once; nobody there to read it is no reason to stop halfway."""
+    with suppress(BrokenPipeError):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
 
 
 def show_many(records: Sequence[T], view: View[T], wanted: Format) -> None:

@@ -1,26 +1,35 @@
 """`npuq retry`."""
 
 import sys
+from functools import partial
+from typing import TYPE_CHECKING
 
 import typer
 
 from cli.options import Targets
 from cli.session import open_session
 
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
 
 def command(ctx: typer.Context, targets: Targets) -> None:
     """Send failed, held, cancelled and skipped jobs back to the queue: one job with what hung on it, or a whole run."""
-    from cli.ids import find_target
     from cli.words import counted
-    from db import jobs, runs
 
     with open_session(ctx) as session:
         for text in targets:
-            with session.write() as connection:
-                target = find_target(connection, text)
-                if target.job is None:
-                    moved = runs.retry(connection, target.run.run_id)
-                else:
-                    moved = jobs.retry(connection, target.job.job_id)
+            run_id, moved = session.transact(partial(_retry, text=text))
             back = f"{counted(len(moved), 'job')} tried again" if moved else "nothing to try again"
-            sys.stderr.write(f"run {target.run.run_id}: {back}\n")
+            sys.stderr.write(f"run {run_id}: {back}\n")
+
+
+def _retry(connection: "Connection", text: str) -> tuple[str, list[str]]:
+    """Retry what an id stands for; returns its run and the jobs that moved."""
+    from cli.ids import find_target
+    from db import jobs, runs
+
+    target = find_target(connection, text)
+    if target.job is None:
+        return target.run.run_id, runs.retry(connection, target.run.run_id)
+    return target.run.run_id, jobs.retry(connection, target.job.job_id)

@@ -3,10 +3,10 @@
 Turns the commonest surprise, that there is no fleet here yet, into a sentence.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import unquote
 
 import typer
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from db.engine import Database
     from npuq.config import Settings
+
+PATIENCE_SECONDS: Final = 15.0
+T = TypeVar("T")
 
 
 class Session:
@@ -72,6 +75,16 @@ class Session:
         self.deliver_outbox()
         with _right_schema(database), database.write() as connection:
             yield connection
+
+    def transact(self, work: Callable[["Connection"], T]) -> T:
+        """Run `work` in a write transaction, again when it lost a race for locks; raises DatabaseError as `read` does.
+
+        For moves that meet the scheduler's and the workers' on the same rows; `work` may run twice.
+        """
+        database = self.database
+        self.deliver_outbox()
+        with _right_schema(database):
+            return database.transact(work, patience_seconds=PATIENCE_SECONDS)
 
     def close(self) -> None:
         """Close every connection."""

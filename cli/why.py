@@ -25,6 +25,7 @@ def command(ctx: typer.Context, target: Target = "@last") -> None:
     """Say in words why a run or a job stands where it stands."""
     from cli.ids import find_target
     from cli.reasons import explain_run
+    from cli.words import counted
     from db import job_queries, leadership
 
     with open_session(ctx) as session, session.read() as connection:
@@ -33,18 +34,22 @@ def command(ctx: typer.Context, target: Target = "@last") -> None:
             sentences = _explain(session, connection, found.job)
         else:
             sentences = explain_run(found.run, led=leadership.leader(connection) is not None)
-            jobs = job_queries.find(connection, run_id=found.run.run_id)
-            for job in _first_in_trouble(jobs):
+            for job, alike in _in_trouble(job_queries.find(connection, run_id=found.run.run_id)):
                 sentences += ["", *_explain(session, connection, job)]
+                if alike:
+                    sentences.append(f"and {counted(alike, 'more job')} like it")
     sys.stdout.write("".join(f"{sentence}\n" for sentence in sentences))
 
 
-def _first_in_trouble(jobs: "Sequence[JobRecord]") -> "list[JobRecord]":
-    """Return some jobs of the most telling state that there is."""
+def _in_trouble(jobs: "Sequence[JobRecord]") -> "list[tuple[JobRecord, int]]":
+    """Return the first jobs of the most telling state that there is, and how many more have the same to tell."""
     for state in _TROUBLE:
-        found = [job for job in jobs if job.state is state]
-        if found:
-            return found[:SHOWN_JOBS]
+        alike: dict[str, list[JobRecord]] = {}
+        for job in jobs:
+            if job.state is state:
+                alike.setdefault(job.error.message if job.error else f"{job.kind} {job.reason}", []).append(job)
+        if alike:
+            return [(group[0], len(group) - 1) for group in list(alike.values())[:SHOWN_JOBS]]
     return []
 
 

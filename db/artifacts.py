@@ -47,7 +47,7 @@ def record(connection: Connection, artifacts: Iterable[NewArtifact]) -> None:
 class ArtifactStore:
     """A store at an fsspec URL, with a local cache when it is remote."""
 
-    def __init__(self, url: str, cache: Path) -> None:
+    def __init__(self, url: str, cache: Path, *, cache_bytes: int = 20 * 2**30) -> None:
         from fsspec.core import url_to_fs
 
         try:
@@ -57,6 +57,7 @@ class ArtifactStore:
         self._url = redact(url)
         self._local = url.startswith("file://") or "://" not in url
         self._cache = Path(self._root) if self._local else cache
+        self._cache_bytes = cache_bytes
 
     def _key(self, digest: str) -> str:
         return f"{digest[:2]}/{digest[2:4]}/{digest}"
@@ -123,15 +124,34 @@ class ArtifactStore:
         try:
             self._reach(lambda: self._fs.get_file(f"{self._root}/{self._key(digest)}", str(temporary)))
             if digest_of(temporary).digest != digest:
-                raise ArtifactError(f"artifact {digest[:12]} in {self._url} is damaged; make it again")
+                self._reach(lambda: self._set_aside_remotely(digest))
+                raise ArtifactError(
+                    f"artifact {digest[:12]} in {self._url} is damaged and was set aside; make it again"
+                )
+            temporary.chmod(0o444)
             temporary.replace(local)
+            self._make_room()
         finally:
             temporary.unlink(missing_ok=True)
+
+    def _make_room(self) -> None:
+        """Drop the copies that were fetched first until the rest is within the bound; jobs keep theirs by links."""
+        copies = [(path.stat().st_mtime, path) for path in self._cache.glob("??/??/*") if path.is_file()]
+        total = sum(path.stat().st_size for _, path in copies)
+        for _, path in sorted(copies)[:-1]:  # the newest is the one that was just asked for
+            if total <= self._cache_bytes:
+                return
+            total -= path.stat().st_size
+            path.unlink(missing_ok=True)
 
     def _set_aside(self, digest: str, local: Path) -> None:
         quarantine = self._cache / "damaged"
         quarantine.mkdir(parents=True, exist_ok=True)
         local.replace(quarantine / f"{digest}.{secrets.token_hex(4)}")
+
+    def _set_aside_remotely(self, digest: str) -> None:
+        self._fs.makedirs(f"{self._root}/damaged", exist_ok=True)
+        self._fs.mv(f"{self._root}/{self._key(digest)}", f"{self._root}/damaged/{digest}.{secrets.token_hex(4)}")
 
     def _reach(self, call: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever the call returns
         try:

@@ -14,6 +14,8 @@ from db.types import db_now
 from npuq.errors import NotFoundError
 from npuq.states import AttemptState, DeviceCause, DeviceKind, DeviceState
 
+FORGOTTEN_SECONDS: Final = 600.0
+"""A device that its host has not seen for so long is not waited for."""
 #: States that people or health set; a launcher's registration does not change them.
 _KEPT: Final = (DeviceState.DRAINING, DeviceState.QUARANTINED)
 
@@ -171,6 +173,7 @@ def _query(suspect_seconds: float) -> Select[Any]:
     return select(
         Device.__table__,
         (Host.heartbeat_at < db_now(-suspect_seconds)).label("silent"),
+        (Device.seen_at < db_now(-FORGOTTEN_SECONDS)).label("forgotten"),
         exists().where(Attempt.device_id == Device.id, Attempt.state == AttemptState.RUNNING).label("occupied"),
     ).join(Host, Host.id == Device.host_id)
 
@@ -204,12 +207,13 @@ def as_record(row: Row[Any]) -> DeviceRecord:
         state, reason = DeviceState.LOST, "its host is silent"
     elif row.occupied and state is DeviceState.ONLINE:
         state = DeviceState.BUSY
-    derived = {"device_id", "host", "state", "state_reason", "loaded"}
+    derived = {"device_id", "host", "state", "state_reason", "loaded", "forgotten"}
     return DeviceRecord(
         device_id=row.id,
         host=row.host_id,
         state=state,
         state_reason=reason,
         loaded=tuple(row.loaded),
+        forgotten=bool(row.forgotten),
         **{name: getattr(row, name) for name in DeviceRecord.__dataclass_fields__ if name not in derived},
     )

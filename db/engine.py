@@ -13,7 +13,9 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
+from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from npuq.config import redact
@@ -90,8 +92,10 @@ def _translated(engine: Engine) -> Iterator[None]:
     """Turn an unreachable, busy or full database into our error; what it refuses on principle passes as it is."""
     try:
         yield
+    except PoolTimeoutError as error:
+        raise DatabaseError(f"too many things at once ask the database {_where(engine)}; it is tried again") from error
     except DBAPIError as error:
-        where = redact(str(engine.url.render_as_string(hide_password=True)))
+        where = _where(engine)
         if _field(error.orig, "C")[:2] in _POSTGRESQL_REFUSALS:
             raise DatabaseError(
                 f"the database {where} refuses the connection ({_first_line(error)}); check database_url", retry=False
@@ -103,8 +107,32 @@ def _translated(engine: Engine) -> Iterator[None]:
         ) from error
 
 
+def _where(engine: Engine) -> str:
+    return redact(engine.url.render_as_string(hide_password=True))
+
+
+def _translate_broken_sockets(engine: Engine) -> None:
+    """Turn what a driver lets through from the socket into our error.
+
+    pg8000 reads the first byte of an answer outside its own error handling: a server that has fallen silent raises a
+    bare TimeoutError, which SQLAlchemy passes on and no caller expects.
+    """
+
+    @event.listens_for(engine, "handle_error")
+    def _translate(context: ExceptionContext) -> None:
+        error = context.original_exception
+        if isinstance(error, OSError):
+            context.is_disconnect = True
+            raise DatabaseError(
+                f"the database {_where(engine)} does not answer ({type(error).__name__}: {error}); "
+                "check that it is up and reachable"
+            ) from error
+
+
 _SQLITE_OUTAGES: Final = ("locked", "busy", "full", "disk i/o", "unable to open", "readonly", "timeout")
-_POSTGRESQL_OUTAGES: Final = frozenset({"08", "40", "53", "55", "57"})
+_POSTGRESQL_OUTAGES: Final = frozenset({"08", "40", "53", "55", "57", "58"})
+#: A standby that is read-only until it is promoted, and an idle transaction that was ended.
+_POSTGRESQL_PASSING: Final = frozenset({"25006", "25P03"})
 #: Classes of SQLSTATE: invalid authorisation, no such database.
 _POSTGRESQL_REFUSALS: Final = frozenset({"28", "3D"})
 _BROKEN_CONNECTION: Final = frozenset({"InterfaceError", "BrokenPipeError", "ConnectionResetError", "TimeoutError"})
@@ -115,7 +143,10 @@ def _is_outage(error: DBAPIError) -> bool:
     original = error.orig
     if isinstance(error, OperationalError) and type(original).__module__.startswith("sqlite3"):
         return any(word in str(original).lower() for word in _SQLITE_OUTAGES)
-    return type(original).__name__ in _BROKEN_CONNECTION or _field(original, "C")[:2] in _POSTGRESQL_OUTAGES
+    code = _field(original, "C")
+    return (
+        type(original).__name__ in _BROKEN_CONNECTION or code[:2] in _POSTGRESQL_OUTAGES or code in _POSTGRESQL_PASSING
+    )
 
 
 def _field(original: BaseException | None, name: str) -> str:
@@ -210,6 +241,8 @@ def _postgresql(url: URL) -> Engine:
             **({} if tls is None else {"ssl_context": tls}),
         },
     )
+
+    _translate_broken_sockets(engine)
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: object) -> None:  # noqa: ANN401 - a DBAPI connection

@@ -139,7 +139,8 @@ def ready(connection: Connection, limit: int = 500) -> list[JobRecord]:
     rows = connection.execute(
         select(Job.__table__)
         .where(Job.state == JobState.WAITING, ~unfinished)
-        .order_by(Job.priority.desc(), Job.created_at, Job.ordinal)
+        # What was looked at and has to wait comes last, so that it hides nobody.
+        .order_by(Job.reason != "", Job.priority.desc(), Job.created_at, Job.ordinal)
         .limit(limit)
     )
     return [as_record(row) for row in rows]
@@ -182,12 +183,40 @@ def equal_active(connection: Connection, content_key: str) -> str | None:
     ).scalar()
 
 
-def queued(connection: Connection, limit: int = 500) -> list[JobRecord]:
-    """Return queued jobs that may be tried now, best first."""
+def queued(
+    connection: Connection, *, soc_versions: Sequence[str], toolchains: Sequence[str], per_run: int, limit: int
+) -> list[JobRecord]:
+    """Return queued jobs that may be tried now, best first.
+
+    Only those that some chip or toolchain of the fleet could run, and at most `per_run` of each run: neither what
+    nobody can run nor an enormous run may hide the rest.
+    """
+    rank = func.row_number().over(partition_by=Job.run_id, order_by=[Job.priority.desc(), Job.ordinal])
+    window = (
+        select(Job.id, rank.label("rank"))
+        .where(
+            Job.state == JobState.QUEUED,
+            or_(Job.not_before.is_(None), Job.not_before <= db_now()),
+            or_(Job.soc_version.is_(None), Job.soc_version.in_(soc_versions)),
+            or_(Job.toolchain.is_(None), Job.toolchain.in_(toolchains)),
+        )
+        .subquery()
+    )
     rows = connection.execute(
         select(Job.__table__)
-        .where(Job.state == JobState.QUEUED, or_(Job.not_before.is_(None), Job.not_before <= db_now()))
+        .join(window, window.c.id == Job.id)
+        .where(window.c.rank <= per_run)
         .order_by(Job.priority.desc(), Job.created_at, Job.ordinal)
+        .limit(limit)
+    )
+    return [as_record(row) for row in rows]
+
+
+def stranded(connection: Connection, toolchains: Sequence[str], limit: int = 100) -> list[JobRecord]:
+    """Return queued jobs that need a toolchain which is none of these."""
+    rows = connection.execute(
+        select(Job.__table__)
+        .where(Job.state == JobState.QUEUED, Job.toolchain.is_not(None), Job.toolchain.not_in(toolchains))
         .limit(limit)
     )
     return [as_record(row) for row in rows]

@@ -12,9 +12,9 @@ from sqlalchemy import Connection, Row, delete, exists, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from db import artifacts, results
-from db.records import BeatReply, Completion, NewArtifact, NewJob
+from db.records import BeatReply, Completion, NewArtifact
 from db.tables import Attempt, Device, Job, JobInput, LogChunk, Run
-from db.types import db_now, storable
+from db.types import batched, db_now, storable
 from npuq.errors import ErrorInfo, SupersededError
 from npuq.retry import Decision
 from npuq.states import (
@@ -106,47 +106,6 @@ def _owned(connection: Connection, job_id: str, number: int, owner: str, done: A
 # --- the scheduler's moves -------------------------------------------------------------------------------------------
 
 
-def insert_graph(connection: Connection, run_id: str, jobs: Sequence[NewJob]) -> None:
-    """Insert a run's planned jobs, all `waiting`, in the order of the plan. Parents come before their children."""
-    ids = {job.label: job.job_id for job in jobs}
-    if not jobs:
-        return
-    connection.execute(
-        insert(Job).values(created_at=db_now()),
-        [
-            {
-                "id": job.job_id,
-                "run_id": run_id,
-                "ordinal": ordinal,
-                "label": job.label,
-                "kind": job.kind,
-                "recipe": job.recipe,
-                "recipe_version": job.recipe_version,
-                "params": dict(job.params),
-                "inputs": {role: list(digests) for role, digests in job.inputs.items()},
-                "soc_version": job.soc_version,
-                "fresh": job.fresh,
-                "priority": job.priority,
-                "state": JobState.WAITING,
-                "max_attempts": job.max_attempts,
-                "avoid_devices": [],
-                "refused_hosts": [],
-                "outputs": {},
-                "facts": {},
-            }
-            for ordinal, job in enumerate(jobs)
-        ],
-    )
-    edges = [
-        {"job_id": job.job_id, "parent_id": ids[parent], "role": role, "position": position}
-        for job in jobs
-        for role, parents in job.parents.items()
-        for position, parent in enumerate(parents)
-    ]
-    if edges:
-        connection.execute(insert(JobInput), edges)
-
-
 def enqueue(connection: Connection, job_id: str, *, content_key: str, toolchain: str | None) -> bool:
     """`waiting` -> `queued`: every input is there."""
     job = _lock(connection, job_id)
@@ -205,6 +164,7 @@ def skip_doomed(connection: Connection, limit: int = 1000) -> int:
         .where(Job.state == JobState.WAITING, parent.c.state.in_(_RETRYABLE))
         .order_by(Job.id)
         .limit(limit)
+        .with_for_update(read=True, of=parent)  # a person's retry of the parent must not cross this
     ).all()
     return sum(
         connection.execute(
@@ -244,13 +204,17 @@ def mark_published(connection: Connection, sent: Iterable[tuple[str, int]]) -> N
         )
 
 
-def withdraw(connection: Connection, job_id: str, attempt: int, reason: str) -> bool:
-    """`dispatched` -> `queued`: take an attempt back that nobody claimed."""
+def withdraw(connection: Connection, job_id: str, attempt: int, reason: str, *, avoid: bool = False) -> bool:
+    """`dispatched` -> `queued`: take an attempt back that nobody claimed.
+
+    `avoid`: its device does not answer; while there are others they are to be tried first.
+    """
     job = _lock(connection, job_id)
     if job.state != JobState.DISPATCHED or job.attempt != attempt:
         return False
     _end_attempt(connection, job, AttemptState.DISPATCHED, AttemptState.WITHDRAWN)
-    _move(connection, job, JobState.QUEUED, reason=reason)
+    avoided = sorted({*job.avoid_devices, job.device_id}) if avoid else list(job.avoid_devices)
+    _move(connection, job, JobState.QUEUED, reason=reason, avoid_devices=avoided)
     return True
 
 
@@ -287,6 +251,9 @@ def claim(
     found = _attempt(connection, job_id, attempt)
     if found.owner == owner and found.state == AttemptState.RUNNING:
         return str(found.device_id)
+    sick = connection.execute(select(Device.state).where(Device.id == found.device_id)).scalar_one()
+    if sick == DeviceState.QUARANTINED:
+        raise SupersededError(f"{found.device_id} is quarantined and takes nothing")
     if found.device_id not in devices:
         raise SupersededError(f"attempt {attempt} of job {job_id} belongs to {found.device_id}, not to this worker")
     busy = Attempt.__table__.alias("busy")
@@ -462,35 +429,59 @@ def request_cancel(connection: Connection, job_id: str) -> JobState:
 
 def retry(connection: Connection, job_id: str) -> list[str]:
     """Send a final, unsuccessful job and everything skipped because of it back to `waiting`; returns their ids."""
-    job = _lock(connection, job_id)
-    if job.state not in _RETRYABLE:
-        return []
-    moved: list[str] = []
-    todo = [job]
-    while todo:
-        job = todo.pop()
-        _move(
-            connection,
-            job,
-            JobState.WAITING,
-            failures=0,
-            losses=0,
-            not_before=None,
-            avoid_devices=[],
-            refused_hosts=[],
-            cancel_requested=False,
-            reason="",
-            **_NO_ERROR,
+    run_id = connection.execute(select(Job.run_id).where(Job.id == job_id)).scalar_one()
+    return retry_many(connection, run_id, [job_id])
+
+
+def retry_many(connection: Connection, run_id: str, job_ids: Sequence[str]) -> list[str]:
+    """Send jobs of a run, and everything skipped because of them, back to `waiting`; returns those that moved.
+
+    Level by level, with one statement for each some hundred jobs: a run may have ten thousands.
+    """
+    # The run first: a scheduler that settles it at the same moment must see the jobs move, or wait.
+    connection.execute(select(Run.id).where(Run.id == run_id).with_for_update())
+    moved: set[str] = set()
+    level, wanted = set(job_ids), _RETRYABLE
+    while level:
+        back: set[str] = set()
+        for some in batched(sorted(level)):
+            rows = connection.execute(
+                update(Job)
+                .where(Job.id.in_(some), Job.state.in_(wanted))
+                .values(
+                    state=JobState.WAITING,
+                    finished_at=None,
+                    failures=0,
+                    losses=0,
+                    not_before=None,
+                    avoid_devices=[],
+                    refused_hosts=[],
+                    cancel_requested=False,
+                    reason="",
+                    **_NO_ERROR,
+                )
+                .returning(Job.id)
+            )
+            back |= set(rows.scalars())
+        moved |= back
+        level, wanted = _skipped_children(connection, back) - moved, frozenset({JobState.SKIPPED})
+    if moved:
+        connection.execute(
+            update(Run)
+            .where(Run.id == run_id, Run.state.in_(FINAL_RUN_STATES))
+            .values(state=RunState.ACTIVE, finished_at=None, cancel_requested=False, reason="")
         )
-        moved.append(job.id)
-        children = select(JobInput.job_id).where(JobInput.parent_id == job.id)
-        todo += connection.execute(
-            select(Job.__table__).where(Job.id.in_(children), Job.state == JobState.SKIPPED, Job.id.not_in(moved))
-        ).all()
-        todo = list({row.id: row for row in todo}.values())
-    connection.execute(
-        update(Run)
-        .where(Run.id == job.run_id, Run.state.in_(FINAL_RUN_STATES))
-        .values(state=RunState.ACTIVE, finished_at=None, cancel_requested=False, reason="")
-    )
-    return moved
+    return sorted(moved)
+
+
+def _skipped_children(connection: Connection, parents: set[str]) -> set[str]:
+    found: set[str] = set()
+    for some in batched(sorted(parents)):
+        found |= set(
+            connection.execute(
+                select(JobInput.job_id)
+                .join(Job, Job.id == JobInput.job_id)
+                .where(JobInput.parent_id.in_(some), Job.state == JobState.SKIPPED)
+            ).scalars()
+        )
+    return found

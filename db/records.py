@@ -106,7 +106,11 @@ class AttemptRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceRecord:
-    """A chip or a host slot. `state` is what is shown: `busy` and `lost` for a silent host are derived."""
+    """A chip or a host slot.
+
+    `state` is what is shown: `busy` and `lost` for a silent host are derived, and so is `forgotten`: not seen by its
+    host for so long, by the database's clock, that nothing should wait for it.
+    """
 
     device_id: str
     host: str
@@ -128,6 +132,7 @@ class DeviceRecord:
     loaded: tuple[str, ...]
     restart_asked_at: datetime | None
     seen_at: datetime
+    forgotten: bool = False
     phy_id: int | None = None
     state_cause: str = ""
 

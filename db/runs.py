@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, exists, func, select, update
+from sqlalchemy import Connection, Row, exists, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from db import jobs
 from db.records import NewJob, RunRecord
-from db.tables import Job, Run
+from db.tables import Job, JobInput, Run
 from db.types import db_now
-from npuq.errors import NotFoundError
+from npuq.errors import InvalidRequestError, NotFoundError
 from npuq.specs import RunSpec
 from npuq.states import FINAL_JOB_STATES, FINAL_RUN_STATES, JobState, RunState
 
@@ -43,8 +43,49 @@ def plan(connection: Connection, run_id: str, graph: Sequence[NewJob]) -> bool:
     )
     if planned.rowcount != 1:
         return False
-    jobs.insert_graph(connection, run_id, graph)
+    _insert_graph(connection, run_id, graph)
     return True
+
+
+def _insert_graph(connection: Connection, run_id: str, jobs: Sequence[NewJob]) -> None:
+    """Insert a run's planned jobs, all `waiting`, in the order of the plan. Parents come before their children."""
+    ids = {job.label: job.job_id for job in jobs}
+    if not jobs:
+        return
+    connection.execute(
+        insert(Job).values(created_at=db_now()),
+        [
+            {
+                "id": job.job_id,
+                "run_id": run_id,
+                "ordinal": ordinal,
+                "label": job.label,
+                "kind": job.kind,
+                "recipe": job.recipe,
+                "recipe_version": job.recipe_version,
+                "params": dict(job.params),
+                "inputs": {role: list(digests) for role, digests in job.inputs.items()},
+                "soc_version": job.soc_version,
+                "fresh": job.fresh,
+                "priority": job.priority,
+                "state": JobState.WAITING,
+                "max_attempts": job.max_attempts,
+                "avoid_devices": [],
+                "refused_hosts": [],
+                "outputs": {},
+                "facts": {},
+            }
+            for ordinal, job in enumerate(jobs)
+        ],
+    )
+    edges = [
+        {"job_id": job.job_id, "parent_id": ids[parent], "role": role, "position": position}
+        for job in jobs
+        for role, parents in job.parents.items()
+        for position, parent in enumerate(parents)
+    ]
+    if edges:
+        connection.execute(insert(JobInput), edges)
 
 
 def refuse(connection: Connection, run_id: str, reason: str) -> bool:
@@ -84,14 +125,19 @@ def cancel(connection: Connection, run_id: str) -> Mapping[JobState, int]:
 
 
 def retry(connection: Connection, run_id: str) -> list[str]:
-    """Send every unsuccessful final job of a run back to `waiting`; returns their ids."""
+    """Send every unsuccessful final job of a run back to `waiting`; returns their ids.
+
+    Raises:
+        InvalidRequestError: some of its jobs are still being cancelled.
+    """
+    ending = connection.execute(
+        select(Job.id).where(Job.run_id == run_id, Job.state == JobState.RUNNING, Job.cancel_requested).limit(1)
+    ).first()
+    if ending is not None:
+        raise InvalidRequestError(f"run {run_id} is still ending its cancelled jobs; try again in a few seconds")
     wanted = (JobState.FAILED, JobState.HELD, JobState.CANCELLED, JobState.SKIPPED)
-    moved: list[str] = []
-    for state in wanted:
-        ids = connection.execute(select(Job.id).where(Job.run_id == run_id, Job.state == state).order_by(Job.id))
-        for job_id in ids.scalars().all():
-            moved += jobs.retry(connection, job_id)
-    return moved
+    ids = connection.execute(select(Job.id).where(Job.run_id == run_id, Job.state.in_(wanted))).scalars().all()
+    return jobs.retry_many(connection, run_id, ids)
 
 
 _HAS_OPEN_JOB: Final = exists().where(Job.run_id == Run.id, Job.state.not_in(FINAL_JOB_STATES))
@@ -106,10 +152,12 @@ def settle(connection: Connection) -> list[str]:
     """End every active run whose jobs are all final; returns their ids."""
     ended = connection.execute(select(Run.id).where(Run.state == RunState.ACTIVE, ~_HAS_OPEN_JOB)).scalars().all()
     for run_id in ended:
+        # A person's retry holds this lock while jobs move back; what is counted after it is what they left.
+        connection.execute(select(Run.id).where(Run.id == run_id).with_for_update())
         counts = count_jobs(connection, [run_id])[run_id]
         if counts.get(JobState.FAILED) or counts.get(JobState.HELD):
             state = RunState.FAILED
-        elif counts.get(JobState.CANCELLED):
+        elif counts.get(JobState.CANCELLED) or counts.get(JobState.SKIPPED):
             state = RunState.CANCELLED
         else:
             state = RunState.SUCCEEDED

@@ -1,8 +1,9 @@
 """Column types and SQL expressions that mean the same on SQLite and on PostgreSQL."""
 
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import JSON, DateTime, Enum
 from sqlalchemy.dialects.postgresql import JSONB
@@ -39,6 +40,16 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+PARAMETERS: Final = 500
+"""How many values one statement lists; SQLite takes some ten thousand, and old ones 999."""
+
+
+def batched(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield values in pieces that fit one statement."""
+    for start in range(0, len(values), PARAMETERS):
+        yield values[start : start + PARAMETERS]
 
 
 def storable(text: str) -> str:

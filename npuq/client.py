@@ -73,7 +73,8 @@ class Client:
         """Return the fleet's artifact store."""
         from db.artifacts import ArtifactStore
 
-        return ArtifactStore(self.settings.store, self.settings.home / "cache" / "artifacts")
+        cache = self.settings.home / "cache" / "artifacts"
+        return ArtifactStore(self.settings.store, cache, cache_bytes=self.settings.artifact_cache_bytes)
 
     @cached_property
     def _sender(self) -> "Sender":

@@ -27,7 +27,8 @@ PROJECT_FILE: Final = Path("npuq.toml")
 MAX_SOCKET_PATH: Final = 100
 LONG_ATTEMPT_SECONDS: Final = 600.0
 """An attempt that has run longer than this gets the long lease."""
-_PASSWORD = re.compile(r"(?<=://)([^/@:]*):([^/@]*)@")
+#: A password ends at the last `@` before a blank or a quote: drivers take `/` in it, so it must not end the search.
+_PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):([^@\s\"']*)@")
 
 
 class Timing(BaseModel):

@@ -61,7 +61,7 @@ def parse_run_attempt(payload: Any) -> RunAttempt:  # noqa: ANN401 - untrusted
 
 def parse_run_spec(payload: Any) -> RunSpec:  # noqa: ANN401 - untrusted
     """Validate the payload of `npuq.submit`, the JSON text of a RunSpec; raises InvalidRequestError."""
-    if not isinstance(payload, str) or len(payload) > MAX_MESSAGE_BYTES:
+    if not isinstance(payload, str) or len(payload.encode(errors="replace")) > MAX_MESSAGE_BYTES:
         raise InvalidRequestError(f"not a run specification: JSON text of at most {MAX_MESSAGE_BYTES} bytes expected")
     try:
         return RunSpec.model_validate_json(payload)

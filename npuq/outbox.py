@@ -7,6 +7,7 @@ harmless.
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from npuq.errors import InvalidRequestError
@@ -42,7 +43,8 @@ class Outbox:
             except FileNotFoundError:
                 continue  # another command has just delivered it
             except (InvalidRequestError, UnicodeDecodeError):
-                path.rename(path.with_suffix(".bad"))
+                with suppress(FileNotFoundError):  # another command has just set it aside
+                    path.rename(path.with_suffix(".bad"))
                 continue
             yield spec
 

@@ -1,7 +1,8 @@
 """What becomes of a failed attempt: a pure decision over values; whoever owns the attempt applies it.
 
 Two budgets: failures of the job itself burn `max_attempts`; what devices, hosts and services did to it burns
-`MAX_LOSSES`, after which the job is held for a person, because it may be what takes them down.
+`MAX_LOSSES`, after which the job is held for a person, because it may be what takes them down. A service of the fleet
+that is away burns neither; an input that is gone or damaged holds the job at once.
 """
 
 from dataclasses import dataclass, replace
@@ -14,6 +15,8 @@ from npuq.states import JobState
 MAX_LOSSES: Final = 3
 BACKOFF_BASE_SECONDS: Final = 1.0
 BACKOFF_CAP_SECONDS: Final = 60.0
+FLEET_DELAY_SECONDS: Final = 30.0
+"""After trouble with the store or another service of the fleet: no job's fault, and it burns no job's budget."""
 BUSY_DELAY_SECONDS: Final = 10.0
 """A measurement that found its chip busy looks again after this; it burns no budget."""
 
@@ -39,7 +42,7 @@ class Decision:
 
 
 def backoff_seconds(tries: int, random: Random) -> float:
-    """Return a delay that doubles from 1 s to 60 s, with full jitter; 0 for the first try."""
+    """Return a delay that doubles from 1 s to 60 s, half of it jitter; 0 for the first try."""
     if tries <= 0:
         return 0.0
     ceiling = min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2.0 ** (tries - 1))
@@ -69,29 +72,29 @@ def decide(error: ErrorInfo, *, failures: int, losses: int, max_attempts: int, r
         max_attempts: tries that the job may burn.
         random: source of the jitter.
     """
+    queued = Decision(state=JobState.QUEUED, failures=failures, losses=losses)
     if error.code == DeviceBusyError.code:
-        return Decision(
-            state=JobState.QUEUED,
-            delay_seconds=BUSY_DELAY_SECONDS,
-            failures=failures,
-            losses=losses,
-            avoid_device=True,
-        )
-    if error.blame is Blame.INPUT:
-        failures += 1
-        if error.retry and failures < max_attempts:
-            delay = backoff_seconds(failures, random)
-            return Decision(state=JobState.QUEUED, delay_seconds=delay, failures=failures, losses=losses)
-        return Decision(state=JobState.FAILED, failures=failures, losses=losses)
-    if error.blame is Blame.HOST and not error.retry:
-        return Decision(state=JobState.QUEUED, failures=failures, losses=losses, refuse_host=True)
-    losses += 1
-    if losses > MAX_LOSSES:
-        return Decision(state=JobState.HELD, failures=failures, losses=losses)
-    return Decision(
-        state=JobState.QUEUED,
-        delay_seconds=backoff_seconds(losses - 1, random),
-        failures=failures,
-        losses=losses,
-        avoid_device=error.blame in {Blame.DEVICE, Blame.HOST},
-    )
+        return replace(queued, delay_seconds=BUSY_DELAY_SECONDS, avoid_device=True)
+    match error.blame:
+        case Blame.INPUT:
+            return _own_failure(error, replace(queued, failures=failures + 1), max_attempts, random)
+        case Blame.FLEET if error.retry:
+            return replace(queued, delay_seconds=random.uniform(0.5 * FLEET_DELAY_SECONDS, FLEET_DELAY_SECONDS))
+        case Blame.FLEET:
+            return replace(queued, state=JobState.HELD)
+        case Blame.HOST if not error.retry:
+            return replace(queued, refuse_host=True)
+        case _:
+            return _loss(replace(queued, losses=losses + 1), random)
+
+
+def _own_failure(error: ErrorInfo, counted: Decision, max_attempts: int, random: Random) -> Decision:
+    if error.retry and counted.failures < max_attempts:
+        return replace(counted, delay_seconds=backoff_seconds(counted.failures, random))
+    return replace(counted, state=JobState.FAILED)
+
+
+def _loss(counted: Decision, random: Random) -> Decision:
+    if counted.losses > MAX_LOSSES:
+        return replace(counted, state=JobState.HELD)
+    return replace(counted, delay_seconds=backoff_seconds(counted.losses - 1, random), avoid_device=True)

@@ -5,8 +5,9 @@ from typing import Final
 from db import datasets, devices, runs
 from db.engine import Database
 from db.records import DatasetRecord, RunRecord
+from db.types import storable
 from npuq.config import Settings
-from npuq.errors import InvalidRequestError, NpuqError
+from npuq.errors import DatabaseError, InvalidRequestError, NpuqError
 from npuq.log import get_logger
 from npuq.messages import parse_run_spec
 from npuq.specs import RunSpec
@@ -37,7 +38,19 @@ def plan_submitted(database: Database, settings: Settings) -> int:
     """Plan every submitted run; returns how many moved on."""
     with database.read() as connection:
         waiting = runs.submitted(connection)
-    return sum(_plan(database, settings, run) for run in waiting)
+    return sum(_plan_or_refuse(database, settings, run) for run in waiting)
+
+
+def _plan_or_refuse(database: Database, settings: Settings, run: RunRecord) -> bool:
+    """Plan one run; one that cannot even be tried is refused, so that it holds up nobody else."""
+    try:
+        return _plan(database, settings, run)
+    except DatabaseError:
+        raise
+    except Exception as error:
+        log.exception("planning_failed", run_id=run.run_id)
+        reason = storable(f"it could not be planned: {type(error).__name__}: {error}"[:500])
+        return database.transact(lambda connection: runs.refuse(connection, run.run_id, reason))
 
 
 def _plan(database: Database, settings: Settings, run: RunRecord) -> bool:

@@ -18,7 +18,7 @@ from npuq.config import Settings
 from npuq.errors import Blame, ErrorInfo
 from npuq.log import get_logger
 from npuq.retry import decide
-from npuq.states import AttemptState, DeviceKind, DeviceState
+from npuq.states import AttemptState, DeviceKind
 from scheduler import dispatch, intake, placement, release
 from scheduler.durations import Durations
 from scheduler.reaper import Witness
@@ -27,8 +27,9 @@ LEAD_TICKS: Final = 15
 """The lead is kept for this many ticks and renewed every third of them."""
 MAX_PUBLISHES: Final = 3
 QUEUE_WINDOW: Final = 500
-"""Queued jobs looked at in one tick; more than any fleet can take at once would only cost time."""
-SETTLE_ROUNDS: Final = 50
+"""Queued jobs looked at in one tick; more would only cost time."""
+QUEUE_WINDOW_PER_RUN: Final = 100
+"""Of them from one run, so that an enormous one does not hide the others."""
 log = get_logger(__name__)
 
 
@@ -54,12 +55,13 @@ class Loop:
         """Do everything that is to be done now; returns how many moves were made, 0 when another scheduler leads."""
         if not self._leads():
             return 0
-        moves = self._prepare()
         fleet, active = self._look()
-        moves += self._reap(active)
+        moves = self._reap(active)
         moves += self._withdraw(fleet, active)
+        moves += self._prepare()
         if moves:
             fleet, active = self._look()
+        moves += self._give_up_stranded(fleet)
         placed = self._place(fleet, active)
         if placed:
             _, active = self._look()
@@ -91,7 +93,8 @@ class Loop:
     def _prepare(self) -> int:
         """Plan, release and settle until nothing moves: a reused job makes its children ready at once."""
         total = intake.plan_submitted(self._database, self._settings)
-        for _ in range(SETTLE_ROUNDS):
+        deadline = self._clock.monotonic() + self._timing.tick_seconds
+        while self._clock.monotonic() < deadline:  # the rest of an enormous run waits for the next tick
             released = release.release_ready(self._database, self._settings, self._store.exists)
             if not released:
                 break
@@ -145,13 +148,22 @@ class Loop:
         for attempt, reason in unwanted:
             log.info("attempt_withdrawn", job_id=attempt.job_id, attempt=attempt.number, reason=reason)
             moved += self._database.transact(
-                lambda c, a=attempt, r=reason: jobs.withdraw(c, a.job_id, a.number, r)  # type: ignore[misc]
+                lambda c, a=attempt, r=reason: jobs.withdraw(  # type: ignore[misc]
+                    c, a.job_id, a.number, r, avoid=a.publishes >= MAX_PUBLISHES
+                )
             )
         return moved
 
     def _place(self, fleet: list[DeviceRecord], active: list[ActiveAttempt]) -> int:
         with self._database.read() as connection:
-            queued = job_queries.queued(connection, QUEUE_WINDOW)
+            working = [device for device in fleet if placement.is_working(device)]
+            queued = job_queries.queued(
+                connection,
+                soc_versions=sorted({device.soc_version for device in working if device.soc_version}),
+                toolchains=sorted({toolchain for device in working for toolchain in device.toolchains}),
+                per_run=QUEUE_WINDOW_PER_RUN,
+                limit=QUEUE_WINDOW,
+            )
             if not queued:
                 return 0
             queued = [job for job in queued if not self._refused_everywhere(job, fleet)]
@@ -166,11 +178,27 @@ class Loop:
 
         return self._database.transact(write)
 
+    def _give_up_stranded(self, fleet: list[DeviceRecord]) -> int:
+        """Fail conversions whose toolchain no host has any more: it was upgraded after they were queued."""
+        toolchains = sorted({each for device in fleet if not device.forgotten for each in device.toolchains})
+        with self._database.read() as connection:
+            stranded = job_queries.stranded(connection, toolchains)
+        for job in stranded:
+            error = ErrorInfo(
+                code="toolchain_gone",
+                blame=Blame.HOST,
+                message=f"no host has {job.toolchain} any more; `npuq retry` uses the one that is there",
+                retry=False,
+            )
+            job_id = job.job_id
+            self._database.transact(lambda c, j=job_id, e=error: jobs.give_up(c, j, e))  # type: ignore[misc]
+        return len(stranded)
+
     def _refused_everywhere(self, job: JobRecord, fleet: list[DeviceRecord]) -> bool:
         """Fail a job that every host which could run it has refused, with the last refusal as the reason."""
         if not job.refused_hosts or job.error is None:
             return False
-        if any(device.state is not DeviceState.LOST and placement.can_run(device, job) for device in fleet):
+        if any(not device.forgotten and placement.can_run(device, job) for device in fleet):
             return False
         error = job.error
         self._database.transact(lambda connection: jobs.give_up(connection, job.job_id, error))

@@ -87,7 +87,8 @@ def serve(settings: Settings) -> int:
     """Schedule until SIGTERM or SIGINT; returns the exit code."""
     database = open_database(settings.database)
     schema.require(database)
-    store = ArtifactStore(settings.store, settings.home / "cache" / "artifacts")
+    cache = settings.home / "cache" / "artifacts"
+    store = ArtifactStore(settings.store, cache, cache_bytes=settings.artifact_cache_bytes)
     thread = LoopThread(
         Loop(settings, database, store, Sender(settings)), Sender(settings), settings.timing.tick_seconds
     )

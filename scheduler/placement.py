@@ -6,7 +6,7 @@ others. A device is given its next job one ahead when the running one is short, 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from db.records import ActiveAttempt, DeviceRecord, JobRecord
@@ -28,15 +28,6 @@ class Placement:
     job_id: str
     attempt: int
     device_id: str
-
-
-@dataclass(kw_only=True)
-class _Seat:
-    """A device while jobs are being placed."""
-
-    device: DeviceRecord
-    taken: int
-    models: set[str] = field(default_factory=set)
 
 
 def can_run(device: DeviceRecord, job: JobRecord) -> bool:
@@ -76,15 +67,11 @@ def place(
     for attempt in active:
         of_device.setdefault(attempt.device_id, []).append(attempt)
         per_run[attempt.run_id] = per_run.get(attempt.run_id, 0) + 1
-    free = [_Seat(device=device, taken=0) for device in working if device.device_id not in of_device]
-    placements, rest = _fill(_fair(queued, per_run), free, models)
+    free = [device for device in working if device.device_id not in of_device]
+    placements, rest = _fill(_fair(queued, per_run), free, working, models)
     short = {key for key, seconds in estimates.items() if seconds <= LOOK_AHEAD_SECONDS}
-    ahead = [
-        _Seat(device=device, taken=1)
-        for device in working
-        if _may_look_ahead(device, of_device.get(device.device_id, []), estimates)
-    ]
-    more, _ = _fill([job for job in rest if (job.recipe, job.kind) in short], ahead, models)
+    ahead = [device for device in working if _may_look_ahead(device, of_device.get(device.device_id, []), estimates)]
+    more, _ = _fill([job for job in rest if (job.recipe, job.kind) in short], ahead, working, models)
     return placements + more
 
 
@@ -107,31 +94,39 @@ def _fair(queued: Sequence[JobRecord], per_run: Mapping[str, int]) -> list[JobRe
 
 
 def _fill(
-    jobs: Sequence[JobRecord], seats: list[_Seat], models: Mapping[str, str]
+    jobs: Sequence[JobRecord],
+    seats: list[DeviceRecord],
+    working: Sequence[DeviceRecord],
+    models: Mapping[str, str],
 ) -> tuple[list[Placement], list[JobRecord]]:
     placements: list[Placement] = []
     rest: list[JobRecord] = []
     for job in jobs:
-        best = _best_seat(job, seats, models.get(job.job_id))
+        best = _best_seat(job, seats, working, models.get(job.job_id))
         if best is None:
             rest.append(job)
             continue
         seats.remove(best)
-        placements.append(Placement(job_id=job.job_id, attempt=job.attempt, device_id=best.device.device_id))
+        placements.append(Placement(job_id=job.job_id, attempt=job.attempt, device_id=best.device_id))
     return placements, rest
 
 
-def _best_seat(job: JobRecord, seats: Sequence[_Seat], model: str | None) -> _Seat | None:
-    able = [seat for seat in seats if can_run(seat.device, job)]
+def _best_seat(
+    job: JobRecord, seats: Sequence[DeviceRecord], working: Sequence[DeviceRecord], model: str | None
+) -> DeviceRecord | None:
+    able = [seat for seat in seats if can_run(seat, job)]
+    avoid = frozenset(job.avoid_devices)
+    if avoid and any(can_run(device, job) and device.device_id not in avoid for device in working):
+        # Another device can run it, if not now: the one that failed it is often free just because it fails.
+        able = [seat for seat in able if seat.device_id not in avoid]
     if not able:
         return None
     return min(
         able,
         key=lambda seat: (
-            seat.device.device_id in job.avoid_devices,
-            model is None or model not in seat.device.loaded,
-            len(seat.device.loaded),
-            seat.device.device_id,
+            model is None or model not in seat.loaded,
+            len(seat.loaded),
+            seat.device_id,
         ),
     )
 

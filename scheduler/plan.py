@@ -52,9 +52,9 @@ class PlanWaitsError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class _Place:
-    """What the fleet gives a plan: the chip to compile for, and how many of them share the shards."""
+    """What the fleet gives a plan: the chip to compile for (None: for none), and how many of them share the shards."""
 
-    soc_version: str
+    soc_version: str | None
     chips: int
 
 
@@ -108,6 +108,8 @@ def _find_place(spec: RunSpec, devices: Sequence[DeviceRecord]) -> _Place:
     chips = [device for device in devices if device.kind is DeviceKind.NPU and device.state in _WORKING]
     found = sorted({device.soc_version for device in chips if device.soc_version is not None})
     soc = spec.soc_version
+    if soc is None and set(spec.goals) == {JobKind.EXPORT}:
+        return _Place(soc_version=None, chips=1)
     if soc is None:
         if not found:
             raise PlanWaitsError("no chip is online, and --soc does not say what to compile for")

@@ -26,6 +26,7 @@ class Witness:
     def __init__(self, timing: Timing) -> None:
         self._timing = timing
         self._seen: dict[tuple[str, int], _Sight] = {}
+        self._looked: float | None = None
 
     def lost(self, active: Sequence[ActiveAttempt], now: float) -> list[ActiveAttempt]:
         """Return the attempts that both witnesses call lost.
@@ -34,6 +35,7 @@ class Witness:
             active: every active attempt, as read just now.
             now: monotonic seconds.
         """
+        blind = self._blind_seconds(now)
         running = [attempt for attempt in active if attempt.state is AttemptState.RUNNING]
         lost: list[ActiveAttempt] = []
         seen: dict[tuple[str, int], _Sight] = {}
@@ -42,9 +44,21 @@ class Witness:
             sight = self._seen.get(key)
             if sight is None or sight.beats != attempt.beats:
                 sight = _Sight(beats=attempt.beats, since=now)
+            elif blind:
+                sight = _Sight(beats=sight.beats, since=sight.since + blind)
             seen[key] = sight
             still = now - sight.since
             if attempt.lease_over and still >= self._timing.lease_seconds(attempt.age_seconds):
                 lost.append(attempt)
         self._seen = seen
         return lost
+
+    def _blind_seconds(self, now: float) -> float:
+        """Return how long nobody looked, if that was long: a beat could not be seen then, so it does not count.
+
+        While the database is away no worker can beat and no scheduler can look; when it is back, the workers get the
+        time that they lacked.
+        """
+        gap = 0.0 if self._looked is None else now - self._looked
+        self._looked = now
+        return gap if gap > self._timing.lost_seconds / 4 else 0.0

@@ -1,6 +1,6 @@
 """Jobs whose inputs are there: reused from equal work, put behind equal work that is under way, or queued."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,9 +10,10 @@ from db import devices, job_queries, jobs
 from db.engine import Database
 from db.records import JobRecord
 from npuq.config import Settings
+from npuq.errors import NpuqError
 from npuq.log import get_logger
 from npuq.specs import TOOLCHAIN_PREFIX, content_key
-from npuq.states import DeviceKind, JobKind
+from npuq.states import DeviceKind, JobKind, Quality
 from scheduler.placement import is_working
 
 BATCH: Final = 200
@@ -20,6 +21,18 @@ BATCH: Final = 200
 #: Parameters that say how a thing is called, not what is computed.
 _NAMES_ONLY: Final = frozenset({"dataset"})
 log = get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Candidate:
+    """A ready job with its key, the toolchain that it lacks, and equal work that is done or under way."""
+
+    job: JobRecord
+    key: str
+    toolchain: str | None
+    missing: str
+    done: JobRecord | None
+    busy: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,15 +52,16 @@ def release_ready(database: Database, settings: Settings, has_artifact: Callable
     Args:
         database: the truth.
         settings: for how long a silent host still counts.
-        has_artifact: whether the store still has the bytes of a digest.
+        has_artifact: whether the store still has the bytes of a digest; asked outside of any transaction.
     """
     with database.read() as connection:
         doomed = job_queries.any_doomed(connection)
         ready = job_queries.ready(connection, BATCH)
         toolchains = _toolchains(connection, settings) if ready else Toolchains()
-        moves = _decide(connection, ready, toolchains, has_artifact)
+        candidates = [_candidate(connection, job, toolchains) for job in ready]
+    moves = _decide(candidates, has_artifact)
     skipped = database.transact(jobs.skip_doomed) if doomed else 0
-    moves = [move for move in moves if move.reason != move.job.reason or move.reason is None]
+    moves = [move for move in moves if move.reason is None or move.reason != move.job.reason]
     if not moves:
         return skipped
     return skipped + database.transact(lambda connection: sum(_apply(connection, move) for move in moves))
@@ -78,31 +92,49 @@ def _toolchains(connection: Connection, settings: Settings) -> Toolchains:
     )
 
 
-def _decide(
-    connection: Connection,
-    ready: list[JobRecord],
-    toolchains: Toolchains,
-    has_artifact: Callable[[str], bool],
-) -> list[_Move]:
+def _candidate(connection: Connection, job: JobRecord, toolchains: Toolchains) -> _Candidate:
+    toolchain, missing = toolchains.choose(job) if job.kind is JobKind.CONVERT else (None, "")
+    key = _key(job, job_queries.inputs_of(connection, job), toolchain)
+    return _Candidate(
+        job=job,
+        key=key,
+        toolchain=toolchain,
+        missing="" if toolchain else missing,
+        done=None if job.fresh else _trusted(job_queries.equal_succeeded(connection, key)),
+        busy=None if job.fresh else job_queries.equal_active(connection, key),
+    )
+
+
+def _trusted(done: JobRecord | None) -> JobRecord | None:
+    """Return equal work unless it was a measurement that does not count: that one is kept, and never used."""
+    return done if done is not None and done.facts.get("quality", Quality.CLEAN) == Quality.CLEAN else None
+
+
+def _decide(candidates: Sequence[_Candidate], has_artifact: Callable[[str], bool]) -> list[_Move]:
     moves: list[_Move] = []
     taken: dict[str, str] = {}
-    for job in ready:
-        toolchain, missing = toolchains.choose(job) if job.kind is JobKind.CONVERT else (None, "")
-        if job.kind is JobKind.CONVERT and toolchain is None:
-            moves.append(_Move(job=job, reason=missing))
+    for candidate in candidates:
+        job, key = candidate.job, candidate.key
+        busy = candidate.busy or (None if job.fresh else taken.get(key))
+        try:
+            reusable = candidate.done is not None and _is_stored(candidate.done, has_artifact)
+        except NpuqError as error:
+            moves.append(_Move(job=job, reason=f"whether equal work can be reused is unknown: {error}"))
             continue
-        key = _key(job, job_queries.inputs_of(connection, job), toolchain)
-        twin = None if job.fresh else job_queries.equal_succeeded(connection, key)
-        if twin is not None and all(has_artifact(digest) for digests in twin.outputs.values() for digest in digests):
-            moves.append(_Move(job=job, key=key, twin=twin.job_id))
-            continue
-        busy = None if job.fresh else taken.get(key) or job_queries.equal_active(connection, key)
-        if busy is not None:
+        if candidate.done is not None and reusable:
+            moves.append(_Move(job=job, key=key, twin=candidate.done.job_id))
+        elif candidate.missing:
+            moves.append(_Move(job=job, reason=candidate.missing))
+        elif busy is not None:
             moves.append(_Move(job=job, reason=f"job {busy[:12]} is doing the same work"))
-            continue
-        taken[key] = job.job_id
-        moves.append(_Move(job=job, key=key, toolchain=toolchain))
+        else:
+            taken[key] = job.job_id
+            moves.append(_Move(job=job, key=key, toolchain=candidate.toolchain))
     return moves
+
+
+def _is_stored(job: JobRecord, has_artifact: Callable[[str], bool]) -> bool:
+    return all(has_artifact(digest) for digests in job.outputs.values() for digest in digests)
 
 
 def _apply(connection: Connection, move: _Move) -> bool:

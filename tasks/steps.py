@@ -48,7 +48,7 @@ class DeviceRef:
     logic_id: int
     soc_version: str
     emulated: bool
-    memory_baseline_mib: int | None = None
+    memory_baseline_mib: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

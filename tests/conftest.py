@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from db import schema
@@ -15,6 +16,11 @@ from tests.services import postgresql
 from tests.services.postgresql import PostgresqlServer
 from tests.services.redis_server import RedisServer
 from tests.services.world import World
+
+# The same examples at every change, without a clock: two busy cores are no reason to fail.
+hypothesis.settings.register_profile("change", derandomize=True, database=None, deadline=None, max_examples=60)
+hypothesis.settings.register_profile("deep", deadline=None, max_examples=2_000)
+hypothesis.settings.load_profile("deep" if os.environ.get("NPUQ_HYPOTHESIS") == "deep" else "change")
 
 
 @pytest.fixture(scope="session")

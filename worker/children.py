@@ -13,7 +13,7 @@ from npuq.config import Settings
 from npuq.errors import DeviceError
 from tasks.atc_environment import compile_processes, slot_environment
 from tasks.steps import DeviceRef
-from worker.child import Child, ChildConfig
+from worker.child import Child, ChildConfig, EndResult
 from worker.chip_watch import chip_state
 from worker.locks import DeviceLock, lock_folder
 from worker.npu_smi import NpuSmiInfo
@@ -29,12 +29,12 @@ class KeptChild:
     """The device process of one chip: started early, kept between jobs, replaced when it is gone."""
 
     def __init__(self, settings: Settings, lock: DeviceLock, device: DeviceRecord, feeders: int) -> None:
-        reference = device_ref(device)
-        if reference is None:
-            raise ValueError(f"{device.device_id} is no chip")
         self._settings = settings
-        self._device = reference
+        self._lock = lock
+        self._feeders = feeders
+        self._device = _chip(device)
         self._config = _config(settings, device, lock, feeders, device.device_id)
+        self._suspect = False
         self._npu_smi = NpuSmi(
             lock_path=_npu_smi_lock(settings, device),
             timeout_seconds=settings.timing.tool_timeout_seconds,
@@ -42,27 +42,46 @@ class KeptChild:
         )
         self._child: Child | None = None
 
-    def __call__(self, _assignment: Assignment | None = None) -> Child:
+    def __call__(self, assignment: Assignment | None = None) -> Child:
         """Return the living child, starting one if there is none.
 
         Raises:
-            DeviceError: the chip did not come out of the end of its last process in good order.
+            DeviceError: a process of the last child survives KILL, or the chip did not come out of the end of its last
+                process in good order.
             NpuSmiError: nobody can say whether it did.
             ChildLostError: no process can be started.
         """
+        if assignment is not None:
+            self._follow(assignment.device)
         if self._child is not None and not self._child.alive:
+            self._suspect = True
             self.end()
+        if self._suspect:
             self._wait_until_sound()
+            self._suspect = False
         if self._child is None:
             self._child = Child(self._config)
             self._child.start()
         return self._child
 
     def end(self) -> None:
-        """End the child and everything it started."""
-        if self._child is not None:
-            self._child.end(END_SECONDS)
-            self._child = None
+        """End the child and everything it started; raises DeviceError when something of it survives KILL."""
+        if self._child is None:
+            return
+        if self._child.end(END_SECONDS) is EndResult.UNKILLABLE:
+            raise DeviceError(
+                f"a process of the last job on {self._device.device_id} survives KILL, it hangs in the driver; reset "
+                "the chip or reboot the host",
+                code="unkillable",
+            )
+        self._child = None
+
+    def _follow(self, device: DeviceRecord) -> None:
+        """Address the chip as it is registered now: a reset or another driver may have numbered it anew."""
+        if _chip(device) != self._device:
+            self.end()
+            self._device = _chip(device)
+            self._config = _config(self._settings, device, self._lock, self._feeders, device.device_id)
 
     def _wait_until_sound(self) -> None:
         """Look at the chip after its process ended out of turn; the driver may need a moment to let go."""
@@ -96,6 +115,13 @@ def trouble_after_end(info: NpuSmiInfo, device: DeviceRef) -> str | None:
         and not psutil.pid_exists(process.pid)
     ]
     return f"the driver still lists the ended process {dead[0]}" if dead else None
+
+
+def _chip(device: DeviceRecord) -> DeviceRef:
+    reference = device_ref(device)
+    if reference is None:
+        raise ValueError(f"{device.device_id} is no chip")
+    return reference
 
 
 class FreshChildren:

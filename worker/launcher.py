@@ -26,7 +26,7 @@ from worker import discovery
 from worker.health_watch import HealthWatch
 from worker.interpreter import program_command
 from worker.locks import lock_folder
-from worker.npu_smi import NpuSmiError, NpuSmiInfo
+from worker.npu_smi import NpuSmiInfo
 from worker.npu_smi_tool import NpuSmi
 
 BACKOFF_CAP_SECONDS: Final = 60.0
@@ -37,19 +37,11 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSpec:
-    """One worker process to keep alive: a chip, or all slots of the host.
-
-    Attributes:
-        name: for people, and to tell it from the others.
-        devices: ids of what it serves.
-        feeders: feeder processes beside the chip.
-        address: NPU id, chip id and logic id of the chip; a worker learns them once, when it starts.
-    """
+    """One worker process to keep alive: a chip, or all slots of the host."""
 
     name: str
     devices: tuple[str, ...]
     feeders: int
-    address: tuple[int | None, int | None, int | None] = (None, None, None)
 
 
 class WorkerProcess:
@@ -142,17 +134,17 @@ class Launcher:
         self._chips: list[NewDevice] = []
 
     def run_once(self) -> None:
-        """Look at the chips when it is time, beat, restart what is dead or silent."""
+        """Beat, look at the chips when it is time, restart what is dead or silent."""
         now = time.monotonic()
         try:
-            if now >= self._next_probe:
-                self._probe()
-                self._next_probe = now + self._settings.timing.probe_seconds
             for device_id in self._database.transact(
                 lambda connection: devices.host_beat(connection, self._host),
                 patience_seconds=self._settings.timing.beat_seconds,
             ):
                 self._restart(device_id, now)
+            if now >= self._next_probe:  # after the beat: a driver that hangs must not make the host look silent
+                self._probe()
+                self._next_probe = now + self._settings.timing.probe_seconds
         except DatabaseError as error:
             log.warning("host_beat_failed", reason=str(error))
         for worker in self._workers.values():
@@ -200,7 +192,7 @@ class Launcher:
             self._chips, info = discovery.chips(self._settings, self._npu_smi, self._boards, known)
         except ToolMissingError:
             self._chips, info = [], None
-        except NpuSmiError as error:
+        except NpuqError as error:
             self._failed_probes += 1
             log.warning("npu_smi_failed", reason=str(error), in_a_row=self._failed_probes)
             return None
@@ -209,24 +201,12 @@ class Launcher:
 
     def _keep_workers(self, chips: Sequence[NewDevice], slots: Sequence[NewDevice]) -> None:
         feeders = self._settings.feeders or max(1, (os.cpu_count() or 1) // max(1, len(chips)))
-        wanted = [
-            WorkerSpec(
-                name=chip.device_id,
-                devices=(chip.device_id,),
-                feeders=feeders,
-                address=(chip.npu_id, chip.chip_id, chip.logic_id),
-            )
-            for chip in chips
-        ]
+        wanted = [WorkerSpec(name=chip.device_id, devices=(chip.device_id,), feeders=feeders) for chip in chips]
         wanted.append(WorkerSpec(name="host", devices=tuple(slot.device_id for slot in slots), feeders=0))
         for spec in wanted:
             if spec.name not in self._workers:
                 log.info("worker_wanted", worker=spec.name)
                 self._workers[spec.name] = WorkerProcess(spec, self._host)
-            elif self._workers[spec.name].spec.address != spec.address:
-                log.warning("worker_restarted", worker=spec.name, reason="its chip has another number now")
-                self._workers[spec.name].kill()
-                self._workers[spec.name].spec = spec
 
     def _restart(self, device_id: str, now: float) -> None:
         """Kill a worker that is silent; one that has just started has had no time to answer, or was not meant."""
@@ -262,6 +242,8 @@ def run(settings: Settings) -> int:
             launcher.run_once()
         except NpuqError as error:
             log.warning("launcher_turn_failed", reason=str(error))
+        except Exception:  # it keeps the host's workers alive: no surprise may end it
+            log.exception("launcher_turn_failed")
         stopping.wait(min(1.0, settings.timing.beat_seconds))
     launcher.stop()
     database.dispose()

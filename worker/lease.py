@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from db import jobs, logs
 from db.engine import Database
 from db.records import Assignment, BeatReply
-from npuq.config import Timing
+from npuq.config import Settings
 from npuq.errors import DatabaseError, SupersededError
 from npuq.log import get_logger
 from worker.attempt_log import AttemptLog
@@ -37,9 +37,11 @@ class Ended(StrEnum):
 class Lease:
     """One attempt's lease."""
 
-    def __init__(self, database: Database, timing: Timing, assignment: Assignment, attempt_log: AttemptLog) -> None:
+    def __init__(self, database: Database, settings: Settings, assignment: Assignment, attempt_log: AttemptLog) -> None:
         self._database = database
-        self._timing = timing
+        self._timing = settings.timing
+        self._log_limit = settings.log_limit_bytes
+        self._shipped = 0
         self._assignment = assignment
         self._log = attempt_log
         self._began = time.monotonic()
@@ -70,6 +72,14 @@ class Lease:
             self._end_work = end_work
             return self.ended is None
 
+    def work_is_over(self) -> None:
+        """Say that the work has answered: only the report is left, and the process that worked may serve another job.
+
+        A beat that crosses the report is told that the attempt is over, and must not end that process.
+        """
+        with self._lock:
+            self._end_work = None
+
     def end(self, reason: Ended) -> None:
         """End the work; the first reason stays, but a lost attempt overrules every other."""
         with self._lock:
@@ -77,8 +87,8 @@ class Lease:
                 return
             self.ended = reason
             end_work = self._end_work
-        log.info("work_ended", reason=reason.value)
         if end_work is not None:
+            log.info("work_ended", reason=reason.value)
             end_work()
 
     def _run(self) -> None:
@@ -94,14 +104,28 @@ class Lease:
                     self.end(Ended.LOST)
                     return
                 continue
+            except Exception:  # a beat must outlive every surprise, or the work is taken away
+                log.exception("beat_failed")
+                continue
             self._heard = time.monotonic()
             if reply.cancel:
                 self.end(Ended.CANCELLED)
             elif reply.evict:
                 self.end(Ended.HANDED_BACK)
 
-    def _beat(self) -> BeatReply:
+    def _next_text(self) -> str:
+        """Return what the log has grown by; no more than is kept of it is shipped, the rest is in the stored log."""
         text = self._log.take_new()
+        room = self._log_limit - self._shipped
+        if not text or room <= 0:
+            return ""
+        self._shipped += len(text)
+        return (
+            text if len(text) < room else f"{text[:room]}\n[... more in the stored log, when the attempt is over ...]\n"
+        )
+
+    def _beat(self) -> BeatReply:
+        text = self._next_text()
         age = time.monotonic() - self._began
         job_id, attempt, owner = self._assignment.job_id, self._assignment.attempt, self._assignment.owner
 

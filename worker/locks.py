@@ -7,33 +7,51 @@ predecessor is left.
 
 import fcntl
 import os
-import tempfile
 import time
 from pathlib import Path
 from typing import Final, Self
 
-from npuq.errors import DeviceBusyError
+from npuq.errors import Blame, DeviceBusyError, NpuqError
 
+HOST_LOCKS: Final = Path("/run/lock/npuq")
 PROBE_SECONDS: Final = 0.1
 
 
 def lock_folder(home: Path, *, emulated: bool) -> Path:
     """Return where the locks of this host's chips lie.
 
-    Real chips are locked for the whole host, whichever npuq home a worker uses; emulated ones belong to their home.
+    Real chips are locked for the whole host, whichever user, home or TMPDIR a worker has; emulated ones belong to their
+    home.
     """
-    if emulated:
-        return home / "run" / "locks"
-    return Path(tempfile.gettempdir()) / "npuq-locks"
+    return home / "run" / "locks" if emulated else HOST_LOCKS
+
+
+class LockError(NpuqError):
+    """The lock file of a device cannot be used, so nobody can say whether the device is free."""
+
+    code = "device_lock"
+    blame = Blame.HOST
+
+
+def _make_shared(folder: Path) -> None:
+    """Make a folder in which every user may lock and none may remove another's file."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        if folder == HOST_LOCKS:
+            folder.chmod(0o1777)
 
 
 class DeviceLock:
     """The lock of one device, held until `release` and until no process that inherited it is left."""
 
     def __init__(self, folder: Path, device_id: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self._device_id = device_id
-        self._descriptor = os.open(folder / f"{device_id}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path = folder / f"{device_id}.lock"
+        try:
+            _make_shared(folder)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        except OSError as error:
+            raise LockError(f"cannot use the lock {path} ({error}); give this user the right to write there") from error
 
     @property
     def descriptor(self) -> int:

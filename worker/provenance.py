@@ -1,15 +1,20 @@
 """What a result must be able to tell years later: on what, with what, from what. Pure."""
 
+import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from db.records import Assignment, NewResult
 from npuq import __version__
+from npuq.errors import Blame, ErrorInfo
+from npuq.specs import canonical_json
 from npuq.states import JobKind, Quality
 from tasks.steps import StepOutcome
 
 #: What a job inherits from the conversion at the root of its inputs.
 _CONVERSION: Final = "conversion"
+_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # in JSON text; an escaped backslash before `u0000` is none
 _OF_CONVERSION: Final = (
     "command",
     "atc_options",
@@ -27,6 +32,7 @@ def facts_of(assignment: Assignment, outcome: StepOutcome) -> dict[str, Any]:
     device = assignment.device
     facts: dict[str, Any] = {
         **outcome.facts,
+        "quality": outcome.quality,
         "npuq_version": __version__,
         "host": device.host,
         "device_id": device.device_id,
@@ -40,6 +46,24 @@ def facts_of(assignment: Assignment, outcome: StepOutcome) -> dict[str, Any]:
     if conversion is not None:
         facts[_CONVERSION] = conversion
     return facts
+
+
+def trouble_of(outcome: StepOutcome) -> ErrorInfo | None:
+    """Return why what a step says cannot be kept; None when it can.
+
+    A measurement that is no number never enters the history, and facts must be JSON that every database takes.
+    """
+    odd = sorted(name for name, metric in outcome.metrics.items() if not math.isfinite(metric.value))
+    reason = f"{', '.join(odd)} is no number" if odd else ""
+    try:
+        if _NUL.search(canonical_json(dict(outcome.facts))):
+            reason = "its facts hold a NUL character"
+    except (TypeError, ValueError) as error:
+        reason = f"its facts are no JSON: {error}"
+    if not reason:
+        return None
+    message = f"the step ended well, but {reason}; this is a mistake of the recipe or the tool, nothing was recorded"
+    return ErrorInfo(code="bad_outcome", blame=Blame.INPUT, message=message, retry=False)
 
 
 def _conversion(assignment: Assignment) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from random import Random
 from typing import Any, Final
 
 import structlog
+from sqlalchemy import Connection
 
 from db import devices, job_queries, jobs
 from db.artifacts import ArtifactStore
@@ -30,11 +31,12 @@ from worker.child import Child, EndResult
 from worker.child_protocol import Progress
 from worker.device_faults import note_error
 from worker.lease import ALONE_SECONDS, Ended, Lease
-from worker.provenance import facts_of, result_of
+from worker.provenance import facts_of, result_of, trouble_of
 from worker.workspace import Workspace
 
 CLAIM_PATIENCE_SECONDS: Final = 30.0
 HAND_BACK_GRACE_SECONDS: Final = 2.0
+_HANDED_BACK: Final = "handed back: its worker was stopped, or its chip is sick"
 log = get_logger(__name__)
 
 ChildSource = Callable[[Assignment], Child]
@@ -62,6 +64,7 @@ class Runner:
         self._random = Random()  # noqa: S311 - jitter
         self._work_root = settings.home / "work"
         self._draining = threading.Event()
+        self._handing_back = threading.Event()
         self._leases: set[Lease] = set()
         self._lock = threading.Lock()
 
@@ -103,6 +106,7 @@ class Runner:
         timer.start()
 
     def _hand_back(self) -> None:
+        self._handing_back.set()
         with self._lock:
             leases = list(self._leases)
         for lease in leases:
@@ -130,41 +134,62 @@ class Runner:
         timing = self._settings.timing
         # A token of its own for every doorbell: a doubled one must not find an attempt that is "ours" already.
         owner = secrets.token_hex(16)
-        self._database.transact(
-            lambda connection: jobs.claim(
+
+        def take(connection: Connection) -> Assignment:
+            jobs.claim(
                 connection,
                 job_id,
                 attempt,
                 owner=owner,
                 devices=self._device_ids,
                 lease_seconds=timing.lost_seconds,
-            ),
-            patience_seconds=CLAIM_PATIENCE_SECONDS,
-        )
-        # The attempt is ours now: whatever happens below, the lease runs out and it is done again.
-        with self._database.read() as connection:
+            )
             return job_queries.assignment(connection, job_id, attempt, owner, timing.suspect_seconds)
 
+        return self._database.transact(take, patience_seconds=CLAIM_PATIENCE_SECONDS)
+
     def _run(self, assignment: Assignment) -> None:
-        with (
-            Workspace(self._work_root / assignment.device.device_id, assignment) as workspace,
-            AttemptLog(workspace.log, self._settings.log_limit_bytes) as attempt_log,
-        ):
-            lease = Lease(self._database, self._settings.timing, assignment, attempt_log)
+        try:
+            with (
+                Workspace(self._work_root / assignment.device.device_id, assignment) as workspace,
+                AttemptLog(workspace.log, self._settings.log_limit_bytes) as attempt_log,
+            ):
+                self._run_leased(assignment, workspace, attempt_log)
+        except SupersededError as error:
+            log.warning("attempt_superseded", reason=str(error))
+        except DatabaseError as error:
+            log.warning("attempt_abandoned", reason=str(error))  # the lease runs out
+        except Exception as error:  # whatever it was, the attempt must not stay running with nobody on it
+            log.exception("attempt_broken")
+            self._report_broken(assignment, error)
+
+    def _run_leased(self, assignment: Assignment, workspace: Workspace, attempt_log: AttemptLog) -> None:
+        lease = Lease(self._database, self._settings, assignment, attempt_log)
+        with self._lock:
+            self._leases.add(lease)
+        lease.start()
+        if self._handing_back.is_set():
+            lease.end(Ended.HANDED_BACK)
+        try:
+            answer = self._attempt(assignment, workspace, attempt_log, lease)
+            self._conclude(assignment, answer, lease, attempt_log, workspace)
+        finally:
+            lease.stop()
             with self._lock:
-                self._leases.add(lease)
-            lease.start()
-            try:
-                answer = self._attempt(assignment, workspace, attempt_log, lease)
-                self._conclude(assignment, answer, lease, attempt_log, workspace)
-            except SupersededError as error:
-                log.warning("attempt_superseded", reason=str(error))
-            except DatabaseError as error:
-                log.warning("attempt_abandoned", reason=str(error))  # the lease runs out
-            finally:
-                lease.stop()
-                with self._lock:
-                    self._leases.discard(lease)
+                self._leases.discard(lease)
+
+    def _report_broken(self, assignment: Assignment, error: Exception) -> None:
+        on_host = isinstance(error, OSError)
+        info = ErrorInfo(
+            code="host_io" if on_host else "internal",
+            blame=Blame.HOST,
+            message=f"the worker could not finish the attempt: {type(error).__name__}: {error}"[:1000],
+            retry=True,
+        )
+        try:
+            self._fail(assignment, info, None)
+        except NpuqError as problem:
+            log.warning("attempt_abandoned", reason=str(problem))
 
     def _attempt(
         self, assignment: Assignment, workspace: Workspace, attempt_log: AttemptLog, lease: Lease
@@ -191,12 +216,21 @@ class Runner:
             end()
         before = child.loaded
         answer = child.run(request, attempt_log, _shown_by(lease), self._settings.job_timeout_seconds)
+        lease.work_is_over()
         if request.device is None:
             child.end(HAND_BACK_GRACE_SECONDS)
         elif child.loaded != before:
-            loaded = child.loaded
-            self._database.transact(lambda c: devices.note_loaded(c, assignment.device.device_id, loaded))
+            self._note_loaded(assignment.device.device_id, child.loaded)
         return answer
+
+    def _note_loaded(self, device_id: str, loaded: Sequence[str]) -> None:
+        """Tell the scheduler what the chip keeps loaded; a hint, so that a database that is away costs nothing."""
+        try:
+            self._database.transact(
+                lambda connection: devices.note_loaded(connection, device_id, loaded), patience_seconds=1.0
+            )
+        except DatabaseError as error:
+            log.warning("hint_not_written", reason=str(error))
 
     def _grace(self, lease: Lease) -> float:
         """Return how long a child may take to end: a cancel and a lost lease want the chip back now."""
@@ -223,7 +257,7 @@ class Runner:
             return
         kept_log = self._keep_log(attempt_log, workspace)
         if isinstance(answer, StepOutcome):
-            stored = self._store_outputs(answer)
+            stored = trouble_of(answer) or self._store_outputs(answer)
             if isinstance(stored, ErrorInfo):
                 answer = stored
             else:
@@ -232,10 +266,10 @@ class Runner:
         self._end_unsuccessful(assignment, answer, lease, kept_log)
 
     def _keep_log(self, attempt_log: AttemptLog, workspace: Workspace) -> NewArtifact | None:
-        attempt_log.close()
         try:
+            attempt_log.close()
             return self._store.put(workspace.log)
-        except ArtifactError as error:
+        except (ArtifactError, OSError) as error:  # a full disk must not cost the result
             log.warning("log_not_kept", reason=str(error))
             return None
 
@@ -275,27 +309,45 @@ class Runner:
         self, assignment: Assignment, error: ErrorInfo, lease: Lease, kept_log: NewArtifact | None
     ) -> None:
         job_id, attempt, owner = assignment.job_id, assignment.attempt, assignment.owner
+        match lease.ended:
+            case Ended.CANCELLED:
+                self._database.transact(
+                    lambda c: jobs.finish_cancel(c, job_id, attempt, owner=owner, log=kept_log),
+                    patience_seconds=ALONE_SECONDS,
+                )
+            case Ended.HANDED_BACK:
+                self._database.transact(
+                    lambda c: jobs.release(c, job_id, attempt, owner=owner, reason=_HANDED_BACK),
+                    patience_seconds=ALONE_SECONDS,
+                )
+            case _:
+                self._fail(assignment, error, kept_log)
+        log.info("attempt_ended", outcome=(lease.ended or error.code), blame=error.blame.value)
 
-        def write(connection: Any) -> None:  # noqa: ANN401 - a Connection
-            if lease.ended is Ended.CANCELLED:
-                jobs.finish_cancel(connection, job_id, attempt, owner=owner, log=kept_log)
-            elif lease.ended is Ended.HANDED_BACK:
-                reason = "handed back: its worker was stopped, or its chip is sick"
-                jobs.release(connection, job_id, attempt, owner=owner, reason=reason)
-            else:
-                jobs.fail(connection, job_id, attempt, owner=owner, error=error, decision=decision, log=kept_log)
-                note_error(connection, assignment.device, error)
-
-        error = convict(error, assignment.previous_error)
+    def _fail(self, assignment: Assignment, error: ErrorInfo, kept_log: NewArtifact | None) -> None:
+        """End the attempt with its error, and judge the chip in the same transaction."""
+        settled = convict(error, assignment.previous_error)
         decision = decide(
-            error,
+            settled,
             failures=assignment.failures,
             losses=assignment.losses,
             max_attempts=assignment.max_attempts,
             random=self._random,
         )
+
+        def write(connection: Connection) -> None:
+            jobs.fail(
+                connection,
+                assignment.job_id,
+                assignment.attempt,
+                owner=assignment.owner,
+                error=settled,
+                decision=decision,
+                log=kept_log,
+            )
+            note_error(connection, assignment.device, settled)
+
         self._database.transact(write, patience_seconds=ALONE_SECONDS)
-        log.info("attempt_ended", outcome=(lease.ended or error.code), blame=error.blame.value)
 
 
 def _shown_by(lease: Lease) -> Callable[[Progress], None]:

@@ -42,7 +42,9 @@ def serve(settings: Settings, host: str, device_ids: Sequence[str], *, feeders: 
     lock_name = host if chip is None else chip.device_id
     lock = DeviceLock(lock_folder(settings.home, emulated=chip is None or chip.emulated), lock_name)
     lock.acquire(settings.timing.lost_seconds)
-    store = ArtifactStore(settings.store, settings.home / "cache" / "artifacts")
+    store = ArtifactStore(
+        settings.store, settings.home / "cache" / "artifacts", cache_bytes=settings.artifact_cache_bytes
+    )
     kept = None if chip is None else KeptChild(settings, lock, chip, feeders)
     children: ChildSource = FreshChildren(settings, lock, len(device_ids)) if kept is None else kept
     runner = Runner(settings, database, store, Sender(settings), device_ids, children)
@@ -55,12 +57,19 @@ def serve(settings: Settings, host: str, device_ids: Sequence[str], *, feeders: 
     try:
         app.worker_main(worker_arguments(queue, lock_name, len(device_ids)))
     finally:
-        if kept is not None:
-            kept.end()
+        _end_quietly(kept)
         database.dispose()
         lock.release()
         log.info("worker_stopped", queue=queue)
     return 0
+
+
+def _end_quietly(kept: KeptChild | None) -> None:
+    try:
+        if kept is not None:
+            kept.end()
+    except NpuqError as error:
+        log.warning("child_left", reason=str(error))
 
 
 def _records(database: Database, settings: Settings, device_ids: Sequence[str]) -> list[DeviceRecord]:

@@ -166,6 +166,8 @@ class EmbeddedFleet:
             wanted = 1 if emulation is None else emulation.cards
             kind = None if emulation is None else DeviceKind.NPU
             self._await(WORKER, lambda: self._online(database, kind, began) >= wanted, deadline, "has its devices")
+            chips = self._online(database, DeviceKind.NPU, began)
+            self._say(f"chips: {chips}" if chips else "chips: none; npu-smi shows none here (npuq up --emulate 2 does)")
         return True
 
     def _start_role(self, role: str, surroundings: Mapping[str, str], emulation: Emulation | None = None) -> None:

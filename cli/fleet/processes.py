@@ -57,7 +57,7 @@ class ProcessRecord:
 
 
 class ProcessTable:
-    """The processes of one fleet, one JSON file each; a record without its process is forgotten when it is read."""
+    """The processes of one fleet, one JSON file each; a record without its process means nothing."""
 
     def __init__(self, folder: Path, logs: Path) -> None:
         self._folder = folder
@@ -67,7 +67,7 @@ class ProcessTable:
         return self._folder / f"{name}.json"
 
     def find(self, name: str) -> ProcessRecord | None:
-        """Return the record of a process that lives; None when there is none, and then forget it."""
+        """Return the record of a process that lives; None when there is none."""
         try:
             data = json.loads(self._path(name).read_text("utf-8"))
             record = ProcessRecord(**{**data, "command": tuple(data["command"])})
@@ -75,10 +75,9 @@ class ProcessTable:
             return None
         except (ValueError, TypeError, KeyError):
             record = None
-        if record is None or record.process() is None:
-            self._path(name).unlink(missing_ok=True)
-            return None
-        return record
+        # A record without its process is left lying: who starts the next one writes over it, and to remove it here
+        # could remove what another command has just written.
+        return None if record is None or record.process() is None else record
 
     def log_path(self, name: str) -> Path:
         """Return the file that takes the output of a process."""

@@ -78,7 +78,7 @@ class Request:
             "source": {"kind": kind, "digest": file.digest, "size_bytes": file.size_bytes, "name": file_name},
             "dataset": self.dataset,
             "limit": self.limit,
-            "batch_sizes": _numbers(self.batch_sizes),
+            "batch_sizes": read_batch_sizes(self.batch_sizes),
             "precisions": self._precisions(),
             "soc_version": self.soc,
             "atc": self.conversion.options,
@@ -114,7 +114,8 @@ def _explain(problems: Any) -> str:  # noqa: ANN401 - pydantic's list of problem
     return "; ".join(sentences)
 
 
-def _numbers(text: str) -> tuple[int, ...]:
+def read_batch_sizes(text: str) -> tuple[int, ...]:
+    """Read `1,4,8`; raises InvalidRequestError."""
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:

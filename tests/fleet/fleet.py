@@ -17,7 +17,7 @@ from typing import Final, Literal, Self
 import psutil
 
 from cli.fleet import broker_server
-from db import devices, schema
+from db import devices, runs, schema
 from npuq.client import Client
 from npuq.config import Settings, Timing
 from npuq.entry import INSTALLATION
@@ -30,6 +30,14 @@ SOC_VERSION: Final = "Ascend310P3"
 START_LIMIT_SECONDS: Final = 60.0
 INSTALL_LIMIT_SECONDS: Final = 60.0
 EMULATOR_VARIABLE: Final = "NPUQ_EMULATOR_HOME"
+
+_WITHOUT_LOOK_AHEAD: Final = """\
+import sys
+sys.path.insert(0, {installation!r})
+from scheduler import main, placement
+placement.LOOK_AHEAD_SECONDS = -1.0
+sys.exit(main.main([]))
+"""
 
 DatabaseKind = Literal["sqlite", "postgresql"]
 
@@ -59,6 +67,7 @@ class FleetPlan:
         host_slots: conversions at once.
         timing: leases, limits and waits.
         job_timeout_seconds: no step runs longer.
+        look_ahead: give a chip its next short job while one runs, as npuq does.
     """
 
     chips: int = 2
@@ -68,6 +77,7 @@ class FleetPlan:
     host_slots: int = 2
     timing: Timing = FAST_TIMING
     job_timeout_seconds: float = 6 * 3600.0
+    look_ahead: bool = True
 
 
 class Fleet:
@@ -98,9 +108,15 @@ class Fleet:
         environment = self.environment
         self.redis = self._program("redis", broker_server.server_command(self.settings), environment)
         self.schedulers = [
-            self._program(f"scheduler{number}", [npuq, "scheduler"], environment) for number in range(plan.schedulers)
+            self._program(f"scheduler{number}", self._scheduler_command(npuq), environment)
+            for number in range(plan.schedulers)
         ]
         self.launcher = self._program("launcher", [npuq, "worker"], environment)
+
+    def _scheduler_command(self, npuq: str) -> list[str]:
+        if self.plan.look_ahead:
+            return [npuq, "scheduler"]
+        return [sys.executable, "-c", _WITHOUT_LOOK_AHEAD.format(installation=str(INSTALLATION))]
 
     def _program(self, name: str, command: list[str], environment: Mapping[str, str]) -> KeptProgram:
         return KeptProgram(name, command, environment, self.log_folder / f"{name}.log")
@@ -172,6 +188,15 @@ class Fleet:
 
     def _has_workers(self) -> bool:
         return len(self.workers()) == self.plan.chips + 1 and len(self.device_processes()) == self.plan.chips
+
+    def wait_accepted(self, run_id: str) -> None:
+        """Wait until the scheduler has taken a submitted run."""
+
+        def accepted() -> bool:
+            with self.client.database.read() as connection:
+                return runs.get(connection, run_id) is not None
+
+        wait_until(accepted, f"run {run_id} is in the database", START_LIMIT_SECONDS)
 
     def stop(self) -> None:
         """End launcher and schedulers in good order: what runs is finished or handed back. The database stays."""

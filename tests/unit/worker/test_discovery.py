@@ -1,120 +1,130 @@
-"""What a launcher finds on hosts of every kind, asked of the emulated `npu-smi`."""
-
-import json
 import os
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import cast
 
+import psutil
 import pytest
 
 from db.records import NewDevice
 from npuq.config import Settings
-from npuq.entry import INSTALLATION
+from npuq.errors import ToolMissingError
+from npuq.states import DeviceKind
 from worker import discovery
+from worker.npu_smi import UNSUPPORTED, Board, Chip, MapRow, NpuSmiError, NpuSmiInfo, NpuSmiMap
 from worker.npu_smi_tool import NpuSmi
 
-Host = Callable[..., "EmulatedHost"]
+
+def chip(npu_id: int, chip_id: int = 0, **changes: object) -> Chip:
+    """Return a row of `npu-smi info`."""
+    values: dict[str, object] = dict.fromkeys(Chip.__dataclass_fields__)
+    values |= {"npu_id": npu_id, "chip_id": chip_id, "name": "310P3", "health": "OK", "bus_id": f"0000:0{npu_id}:00.0"}
+    return Chip(**(values | changes))  # type: ignore[arg-type]
 
 
-class EmulatedHost:
-    """A host with an emulated `npu-smi` on PATH."""
+class FakeNpuSmi:
+    """Answers with these chips, and with a map that counts how often it is asked."""
 
-    def __init__(self, home: Path, *options: str) -> None:
-        self._fleet = home / "fleet.json"
-        command = [sys.executable, "-m", "emulator", "install", "--home", str(home), *options]
-        subprocess.run(command, cwd=INSTALLATION, check=True, capture_output=True)
-        self._settings = Settings(home=home / "npuq", host_name="h")
-        self.npu_smi = NpuSmi(lock_path=home / "npu-smi.lock", cache_seconds=0)
-        self.boards = discovery.Boards(self.npu_smi)
+    def __init__(self, *chips: Chip, rows: tuple[MapRow, ...] = (), error: Exception | None = None) -> None:
+        self._chips = chips
+        self._rows = rows
+        self._error = error
+        self.maps = 0
 
-    def look(self, known: dict[str, str] | None = None) -> list[NewDevice]:
-        """Return the chips."""
-        return discovery.chips(self._settings, self.npu_smi, self.boards, known or {})[0]
+    def info(self) -> NpuSmiInfo:
+        """Return the table."""
+        if self._error is not None:
+            raise self._error
+        return NpuSmiInfo(ok=True, chips=self._chips, driver_version="24.1", tool_version="24.1")
 
-    def edit(self, change: Callable[[dict[str, Any]], None]) -> None:
-        """Change the fleet file."""
-        fleet = json.loads(self._fleet.read_text())
-        change(fleet)
-        self._fleet.write_text(json.dumps(fleet))
+    def map(self) -> NpuSmiMap:
+        """Return the map."""
+        self.maps += 1
+        return NpuSmiMap(map=self._rows, mcu_rows=0)
 
-
-@pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    """Return a function that sets up a host with the emulator's options."""
-    home = tmp_path / "npus"
-    monkeypatch.setenv("NPUQ_EMULATOR_HOME", str(home))
-    monkeypatch.setenv("PATH", f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    return lambda *options: EmulatedHost(home, *options)
+    def board(self, npu_id: int, chip_id: int) -> Board:
+        """Refuse, as old cards do."""
+        raise NpuSmiError(f"no board of {npu_id}/{chip_id}", code=UNSUPPORTED, retry=False)
 
 
-def test_sparse_numbers_and_two_chips_per_card(host: Host) -> None:
-    """Logic ids count through, controllers are no chips, everything is emulated."""
-    found = host("--cards", "2", "--chips-per-card", "2", "--npu-ids", "1,4").look()
-    assert [(chip.device_id, chip.logic_id) for chip in found] == [
-        ("h.npu1.0", 0),
-        ("h.npu1.1", 1),
-        ("h.npu4.0", 2),
-        ("h.npu4.1", 3),
-    ]
-    assert {(chip.soc_version, chip.health, chip.emulated) for chip in found} == {("Ascend310P3", "OK", True)}
-    assert len({chip.identity for chip in found}) == 4
+def as_tool(fake: FakeNpuSmi) -> NpuSmi:
+    """Return the fake under the type of the real one."""
+    return cast("NpuSmi", fake)
 
 
-def test_logic_ids_of_cards_that_do_not_show_them(host: Host) -> None:
-    """A 910B3's come from `-m`, its memory is the HBM."""
-    found = host("--cards", "2", "--chip", "910B3", "--driver", "25.5.1").look()
-    assert [(chip.logic_id, chip.phy_id, chip.memory_total_mib) for chip in found] == [
-        (0, None, 65536),
-        (1, None, 65536),
-    ]
+def look(settings: Settings, fake: FakeNpuSmi) -> tuple[list[NewDevice], NpuSmiInfo]:
+    """Look at a host whose rows nobody has written yet."""
+    return discovery.chips(settings, as_tool(fake), discovery.Boards(as_tool(fake)), {})
 
 
-def test_a3_is_named_by_its_board(host: Host) -> None:
-    """Its table says `Ascend910`; physical ids are there for containers."""
-    found = host("--cards", "1", "--chip", "Ascend910", "--chips-per-card", "2").look()
-    assert [chip.soc_version for chip in found] == ["Ascend910_9391"] * 2
-    assert [(chip.logic_id, chip.phy_id) for chip in found] == [(0, 0), (1, 1)]
+def row(npu_id: int, chip_id: int, logic_id: int) -> MapRow:
+    """Return a row of `npu-smi info -m`."""
+    return MapRow(npu_id=npu_id, chip_id=chip_id, logic_id=logic_id, chip_name="Ascend 310P3")
 
 
-def test_cards_of_several_kinds_in_one_host(host: Host) -> None:
-    """Each has its own soc version."""
-    mixed = host("--cards", "2")
-    mixed.edit(lambda fleet: fleet["chips"][1].update(name="310P1"))
-    assert [chip.soc_version for chip in mixed.look()] == ["Ascend310P3", "Ascend310P1"]
+def test_chips_are_addressed_by_logic_id_and_named_by_place(settings: Settings) -> None:
+    """NPU numbers are neither dense nor from 0; the map tells the logic id, the place names the device."""
+    fake = FakeNpuSmi(chip(2), chip(5, 1), rows=(row(5, 1, 1), row(2, 0, 0)))
+    found, info = look(settings, fake)
+    assert [(item.device_id, item.logic_id) for item in found] == [("h1.npu2.0", 0), ("h1.npu5.1", 1)]
+    assert {item.soc_version for item in found} == {"Ascend310P3"}
+    assert {item.kind for item in found} == {DeviceKind.NPU}
+    assert len({item.identity for item in found}) == 2
+    assert info.driver_version == "24.1"
 
 
-def test_renumbered_chips_are_the_same_devices(host: Host) -> None:
-    """After a reboot that numbers and plugs the cards anew, the rows are found by the dies."""
-    machine = host("--cards", "2")
-    before = machine.look()
-    known = {chip.identity: chip.device_id for chip in before}
-
-    def renumber(fleet: dict[str, Any]) -> None:
-        for chip, npu_id in zip(fleet["chips"], (5, 3), strict=True):
-            chip.update(npu_id=npu_id, bus_id=f"0000:{npu_id:02X}:00.0", logic_id=1 - chip["logic_id"])
-
-    machine.edit(renumber)
-    after = {chip.device_id: chip for chip in machine.look(known)}
-    assert sorted(after) == ["h.npu0.0", "h.npu1.0"]
-    assert [(chip.npu_id, chip.logic_id) for chip in (after["h.npu0.0"], after["h.npu1.0"])] == [(5, 1), (3, 0)]
+def test_a_table_with_logic_ids_needs_no_map(settings: Settings) -> None:
+    """One call of `npu-smi` fewer."""
+    fake = FakeNpuSmi(chip(0, device_id=3))
+    found, _ = look(settings, fake)
+    assert ([item.logic_id for item in found], fake.maps) == ([3], 0)
 
 
-def test_a_container_sees_what_is_mapped(host: Host) -> None:
-    """A chip that is not there is not there; the others keep their rows."""
-    machine = host("--cards", "2")
-    known = {chip.identity: chip.device_id for chip in machine.look()}
-    machine.edit(lambda fleet: fleet["chips"].pop(0))
-    assert [chip.device_id for chip in machine.look(known)] == ["h.npu1.0"]
+def test_a_chip_without_a_logic_id_is_left_out(settings: Settings) -> None:
+    """Nothing can be run on what cannot be addressed."""
+    found, _ = look(settings, FakeNpuSmi(chip(0), chip(1), rows=(row(1, 0, 0),)))
+    assert [item.device_id for item in found] == ["h1.npu1.0"]
 
 
-def test_boards_are_asked_once(host: Host, tmp_path: Path) -> None:
-    """Every further look costs one call."""
-    machine = host("--cards", "2")
-    machine.look()
-    program = tmp_path / "npus/bin/npu-smi"
-    program.write_text(program.read_text().replace("exec ", f'echo "$@" >> {tmp_path}/calls\nexec ', 1))
-    machine.look()
-    assert (tmp_path / "calls").read_text().splitlines() == ["info"]
+def test_a_host_without_cards_is_told_apart_from_an_unknown_state(settings: Settings) -> None:
+    """The caller decides; nothing is guessed here."""
+    with pytest.raises(ToolMissingError):
+        look(settings, FakeNpuSmi(error=ToolMissingError("there is no npu-smi")))
+
+
+def test_slots_are_devices_of_their_own(settings: Settings) -> None:
+    """As many as set, all with the host's toolchain, none with a chip."""
+    found = discovery.slots(settings)
+    assert [item.device_id for item in found] == ["h1.host.0", "h1.host.1"]
+    assert all(item.kind is DeviceKind.HOST and item.logic_id is None and item.soc_version is None for item in found)
+
+
+@pytest.mark.parametrize(("memory_gib", "cores", "slots"), [(4, 8, 1), (32, 2, 2), (24, 64, 3)])
+def test_slots_are_bounded_by_memory_and_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory_gib: int, cores: int, slots: int
+) -> None:
+    """A conversion may take 8 GiB; a small machine still gets one slot."""
+    memory = type("Memory", (), {"total": memory_gib * 2**30})
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert discovery.slot_count(Settings(home=tmp_path)) == slots
+
+
+def test_a_hosts_name_is_safe_in_queues_and_files(tmp_path: Path) -> None:
+    """Whatever the machine is called."""
+    assert discovery.host_id(Settings(home=tmp_path, host_name="my host/é.local")) == "my-host-.local"
+
+
+def test_only_an_npu_smi_of_the_emulators_home_is_emulated(tmp_path: Path) -> None:
+    """The variable alone does not make a card emulated, nor does a program of the same name elsewhere."""
+    homes = {}
+    for name in ("emulator", "driver"):
+        folder = tmp_path / name / "bin"
+        folder.mkdir(parents=True)
+        program = folder / "npu-smi"
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+        homes[name] = folder
+    variable = {"NPUQ_EMULATOR_HOME": str(tmp_path / "emulator")}
+    assert discovery.is_emulated({**variable, "PATH": str(homes["emulator"])})
+    assert not discovery.is_emulated({**variable, "PATH": str(homes["driver"])})
+    assert not discovery.is_emulated({"PATH": str(homes["emulator"])})

@@ -1,0 +1,213 @@
+import os
+import resource
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from db import artifacts
+from db.artifacts import ArtifactStore, digest_of, materialise
+from db.records import NewArtifact
+from db.tables import Artifact
+from npuq.entry import INSTALLATION
+from npuq.errors import ArtifactError, ConfigError
+from tests.services.world import World
+
+CONTENT = b"weights" * 50_000
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Return a file to store."""
+    path = tmp_path / "model.om"
+    path.write_bytes(CONTENT)
+    return path
+
+
+@pytest.fixture(params=["local", "remote"])
+def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], ArtifactStore]:
+    """Return a maker of stores that share their bytes and have a cache each: a folder, and one behind fsspec."""
+    url = f"file://{tmp_path / 'store'}" if request.param == "local" else f"memory://{uuid.uuid4().hex}"
+    return lambda cache: ArtifactStore(url, tmp_path / "caches" / cache)
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> ArtifactStore:
+    """Return a store in a folder."""
+    return ArtifactStore(str(tmp_path / "store"), tmp_path / "unused")
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return every file below a folder."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def test_what_is_stored_comes_back_under_its_digest(make_store: Callable[[str], ArtifactStore], file: Path) -> None:
+    """Another host with an empty cache gets the same bytes; progress adds up to the size."""
+    pieces: list[int] = []
+    stored = make_store("here").put(file, pieces.append)
+    assert stored == digest_of(file)
+    assert sum(pieces) == stored.size_bytes == len(CONTENT)
+    elsewhere = make_store("there")
+    assert elsewhere.exists(stored.digest)
+    assert elsewhere.fetch(stored.digest).read_bytes() == CONTENT
+
+
+def test_equal_content_is_stored_once(make_store: Callable[[str], ArtifactStore], file: Path, tmp_path: Path) -> None:
+    """The second upload sends nothing and still reports its progress."""
+    store = make_store("here")
+    store.put(file)
+    twin = tmp_path / "twin"
+    twin.write_bytes(CONTENT)
+    before = files_in(tmp_path)
+    pieces: list[int] = []
+    store.put(twin, pieces.append)
+    assert files_in(tmp_path) == before
+    assert pieces == [len(CONTENT)]
+
+
+def test_what_is_not_there_is_told_and_not_tried_again(make_store: Callable[[str], ArtifactStore]) -> None:
+    """A missing artifact is no outage."""
+    store = make_store("here")
+    assert not store.exists("0" * 64)
+    with pytest.raises(ArtifactError) as caught:
+        store.fetch("0" * 64)
+    assert not caught.value.info.retry
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b"X" + b[1:], lambda b: b + b"\0", lambda _: b""])
+def test_damaged_bytes_are_set_aside_and_can_be_made_again(
+    local: ArtifactStore, file: Path, tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    """Cut, flipped, grown or emptied: never used, kept for a look, and the name is free again."""
+    digest = local.put(file).digest
+    stored = local.fetch(digest)
+    stored.chmod(0o644)
+    stored.write_bytes(damage(CONTENT))
+    with pytest.raises(ArtifactError, match="damaged and was set aside") as caught:
+        local.fetch(digest)
+    assert caught.value.info.retry
+    assert len(files_in(tmp_path / "store" / "damaged")) == 1
+    assert not local.exists(digest)
+    local.put(file)
+    assert local.fetch(digest).read_bytes() == CONTENT
+
+
+def test_damage_in_a_remote_store_is_set_aside_too(tmp_path: Path, file: Path) -> None:
+    """Else it would be found, and reused, for ever."""
+    import fsspec
+
+    url = f"memory://{uuid.uuid4().hex}"
+    digest = ArtifactStore(url, tmp_path / "first").put(file).digest
+    remote: Any = fsspec.filesystem("memory")
+    (key,) = [name for name in remote.find(url.removeprefix("memory:/")) if name.endswith(digest)]
+    remote.pipe_file(key, b"damaged")
+    second = ArtifactStore(url, tmp_path / "second")
+    with pytest.raises(ArtifactError, match="damaged"):
+        second.fetch(digest)
+    assert not second.exists(digest)
+    assert files_in(tmp_path / "second") == []
+    second.put(file)
+    assert ArtifactStore(url, tmp_path / "third").fetch(digest).read_bytes() == CONTENT
+
+
+def test_a_damaged_copy_in_the_cache_is_fetched_anew(tmp_path: Path, file: Path) -> None:
+    """The store still has the bytes; the next try gets them."""
+    url = f"memory://{uuid.uuid4().hex}"
+    store = ArtifactStore(url, tmp_path / "cache")
+    digest = store.put(file).digest
+    cached = store.fetch(digest)
+    cached.chmod(0o644)
+    cached.write_bytes(b"damaged")
+    with pytest.raises(ArtifactError, match="set aside"):
+        store.fetch(digest)
+    assert store.fetch(digest).read_bytes() == CONTENT
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from db.artifacts import ArtifactStore
+Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+ArtifactStore(sys.argv[2], Path(sys.argv[3])).put(Path(sys.argv[4]))
+"""
+
+
+def test_a_kill_before_the_rename_leaves_no_name(local: ArtifactStore, file: Path, tmp_path: Path) -> None:
+    """Everything is written and nothing has its final name; storing it again succeeds."""
+    command = [sys.executable, "-c", KILLED, str(INSTALLATION), str(tmp_path / "store"), str(tmp_path), str(file)]
+    assert subprocess.run(command, check=False, timeout=30).returncode == -9
+    digest = digest_of(file).digest
+    assert not local.exists(digest)
+    assert [path.name.startswith(".") for path in files_in(tmp_path / "store")] == [True]
+    assert local.fetch(local.put(file).digest).read_bytes() == CONTENT
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from db.artifacts import ArtifactStore
+from npuq.errors import ArtifactError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    ArtifactStore(sys.argv[2], Path(sys.argv[3])).put(Path(sys.argv[4]))
+except ArtifactError as error:
+    print(error.info.retry, error)
+"""
+
+
+def test_a_full_disk_leaves_nothing_behind(local: ArtifactStore, file: Path, tmp_path: Path) -> None:
+    """The error says that the store cannot be written, another try may help, and no temporary file stays."""
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 1000
+    command = [sys.executable, "-c", FULL, str(INSTALLATION), str(tmp_path / "store"), str(tmp_path), str(file)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
+    assert done.stdout.startswith("True cannot write to the artifact store")
+    assert files_in(tmp_path / "store") == []
+    assert not local.exists(digest_of(file).digest)
+
+
+def test_a_file_that_changes_while_it_is_stored_is_refused(local: ArtifactStore, file: Path, tmp_path: Path) -> None:
+    """The digest is of the bytes that were written, or nothing is stored."""
+    file.write_bytes(CONTENT * 10)  # more than one piece
+    with pytest.raises(ArtifactError, match="changed while it was read"):
+        local.put(file, lambda _count: _touch_end(file))
+    assert files_in(tmp_path / "store") == []
+
+
+def _touch_end(file: Path) -> None:
+    with file.open("r+b") as opened:
+        opened.seek(-1, os.SEEK_END)
+        opened.write(b"X")
+
+
+def test_materialised_files_replace_what_was_there(local: ArtifactStore, file: Path, tmp_path: Path) -> None:
+    """A link where possible; twice is once."""
+    digest = local.put(file).digest
+    target = tmp_path / "work" / "inputs" / "om0.om"
+    for _ in range(2):
+        assert materialise(local, digest, target).read_bytes() == CONTENT
+    assert target.stat().st_mode & 0o222 == 0
+
+
+def test_a_store_without_its_driver_is_a_setting_to_correct(tmp_path: Path) -> None:
+    """The message names the setting and hides the password."""
+    with pytest.raises(ConfigError, match="store_url") as caught:
+        ArtifactStore("nosuch://user:s3cret@host/store", tmp_path)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_rows_of_artifacts_are_recorded_once(world: World) -> None:
+    """Two jobs may store equal bytes; the first row stays."""
+    world.transact(artifacts.record, [NewArtifact(digest="1" * 64, size_bytes=5)])
+    world.transact(artifacts.record, [NewArtifact(digest=digit * 64, size_bytes=9) for digit in "12"])
+    with world.database.read() as connection:
+        rows = connection.execute(select(Artifact.digest, Artifact.size_bytes).order_by(Artifact.digest)).all()
+    assert [tuple(row) for row in rows] == [("1" * 64, 5), ("2" * 64, 9)]

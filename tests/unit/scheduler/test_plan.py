@@ -1,0 +1,167 @@
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from db.records import NewJob
+from npuq.errors import InvalidRequestError, NotFoundError
+from npuq.precision import Precision
+from npuq.specs import BenchmarkProtocol, RunSpec, Source, SourceKind
+from npuq.states import DeviceState, JobKind
+from scheduler.plan import PlanWaitsError, plan_run
+from tasks.protocols import Recipe, TensorSpec
+from tests.services.world import DIGEST, SOC, run_spec
+from tests.unit.scheduler.snapshots import dataset, device, host_slot
+
+INPUTS = (TensorSpec(name="image", dtype="float32", shape=("N", 3, 224, 224)),)
+FLEET = [device("h1.npu0.0"), device("h1.npu1.0"), host_slot()]
+GOALS = st.lists(st.sampled_from(list(JobKind)), min_size=1, unique=True).map(tuple)
+
+
+def recipe(*passes: str) -> Recipe:
+    """Return what planning wants to know of a recipe."""
+    known = SimpleNamespace(
+        id="mobilenet_v1",
+        version=1,
+        dataset_format="imagenet",
+        passes=passes or ("main",),
+        preprocessing_version=1,
+        inputs=INPUTS,
+    )
+    return cast("Recipe", known)
+
+
+def source(kind: SourceKind) -> Source:
+    """Return an uploaded file."""
+    return Source(kind=kind, digest=DIGEST, size_bytes=10, name="file")
+
+
+def plan(spec: RunSpec, **changes: Any) -> list[NewJob]:
+    """Plan on two chips and 200 samples."""
+    given_: dict[str, Any] = {"recipe": recipe(), "dataset": dataset(), "devices": FLEET} | changes
+    return plan_run(spec, given_["recipe"], given_["dataset"], given_["devices"])
+
+
+def possible(goals: tuple[JobKind, ...], kind: SourceKind) -> bool:
+    """Tell whether a source can be asked for these goals at all."""
+    made_of_weights = JobKind.EXPORT in goals and kind is not SourceKind.WEIGHTS
+    return not made_of_weights and not (JobKind.CONVERT in goals and kind is SourceKind.OM)
+
+
+@given(
+    goals=GOALS,
+    kind=st.sampled_from(list(SourceKind)),
+    batch_sizes=st.lists(st.integers(1, 64), min_size=1, max_size=4, unique=True).map(tuple),
+    precisions=st.lists(st.sampled_from(list(Precision)), min_size=1, unique=True).map(tuple),
+    passes=st.sampled_from([("main",), ("original", "flipped")]),
+)
+def test_every_plan_is_a_graph_that_reaches_its_goals(
+    goals: tuple[JobKind, ...],
+    kind: SourceKind,
+    batch_sizes: tuple[int, ...],
+    precisions: tuple[Precision, ...],
+    passes: tuple[str, ...],
+) -> None:
+    """Labels and ids are unique, parents come first, every goal is there for every configuration, nothing dangles."""
+    if not possible(goals, kind):
+        return
+    spec = run_spec(goals=goals, source=source(kind), batch_sizes=batch_sizes, precisions=precisions)
+    graph = plan(spec, recipe=recipe(*passes))
+    labels = [job.label for job in graph]
+    assert len(set(labels)) == len({job.job_id for job in graph}) == len(graph)
+    for position, job in enumerate(graph):
+        assert {label for needed in job.parents.values() for label in needed} <= set(labels[:position])
+        assert bool(job.parents) != bool(job.inputs)  # a job begins with the upload, or with what others made
+    for goal in goals:
+        made = [job for job in graph if job.kind is goal]
+        configurations = {(job.params.get("batch_size"), job.params.get("precision")) for job in made}
+        assert len(configurations) == (1 if goal is JobKind.EXPORT else len(batch_sizes) * len(precisions))
+    needed = {label for job in graph for labels_ in job.parents.values() for label in labels_}
+    assert {job.kind for job in graph if job.label not in needed} <= set(goals)
+
+
+@pytest.mark.parametrize(
+    ("kind", "first"),
+    [(SourceKind.WEIGHTS, JobKind.EXPORT), (SourceKind.ONNX, JobKind.CONVERT), (SourceKind.OM, JobKind.BENCHMARK)],
+)
+def test_the_graph_begins_with_what_was_uploaded(kind: SourceKind, first: JobKind) -> None:
+    """What the upload stands for is not made again; its digest is the first job's input."""
+    graph = plan(run_spec(goals=(JobKind.BENCHMARK,), source=source(kind)))
+    assert graph[0].kind is first
+    assert graph[0].inputs == {kind.value: (DIGEST,)}
+
+
+def test_a_sweep_exports_once_and_converts_per_batch_size() -> None:
+    """The sizes share the ONNX; each has its own OM, shards and scores."""
+    graph = plan(run_spec(batch_sizes=(1, 4, 8)))
+    counts = {kind: sum(job.kind is kind for job in graph) for kind in JobKind}
+    assert (counts[JobKind.EXPORT], counts[JobKind.CONVERT], counts[JobKind.EVALUATE]) == (1, 3, 3)
+    assert [job.params["batch_size"] for job in graph if job.kind is JobKind.CONVERT] == [1, 4, 8]
+
+
+@pytest.mark.parametrize("limit", [None, 50, 10_000])
+def test_shards_of_each_pass_cover_the_limited_dataset_once(limit: int | None) -> None:
+    """Scoring takes the predictions of all shards of all passes, in order."""
+    graph = plan(run_spec(limit=limit, goals=(JobKind.EVALUATE,)), recipe=recipe("original", "flipped"))
+    samples = 200 if limit is None else min(limit, 200)
+    for pass_name in ("original", "flipped"):
+        shards = [job.params for job in graph if job.kind is JobKind.INFER and job.params["pass"] == pass_name]
+        assert (shards[0]["start"], shards[-1]["stop"]) == (0, samples)
+        assert all(before["stop"] == after["start"] for before, after in pairwise(shards))
+    scoring = graph[-1]
+    assert scoring.parents == {"predictions": tuple(job.label for job in graph if job.kind is JobKind.INFER)}
+    assert (scoring.params["samples"], scoring.params["passes"]) == (samples, ["original", "flipped"])
+
+
+def test_only_chip_work_asks_for_a_chip_and_what_is_measured_is_fresh() -> None:
+    """Priority and tries go with every job; `--fresh` repeats measurements, not conversions."""
+    graph = plan(run_spec(fresh=True, priority=7, max_attempts=2))
+    for job in graph:
+        on_chip = job.kind in {JobKind.INFER, JobKind.BENCHMARK}
+        assert job.soc_version == (SOC if on_chip else None)
+        assert job.fresh == (job.kind not in {JobKind.EXPORT, JobKind.CONVERT})
+        assert (job.priority, job.max_attempts) == (7, 2)
+
+
+def test_the_benchmark_protocol_is_passed_on() -> None:
+    """What the person asked for is what the job is told."""
+    protocol = BenchmarkProtocol(warmup=2, loops=7)
+    graph = plan(run_spec(goals=(JobKind.BENCHMARK,), benchmark=protocol))
+    assert graph[-1].params.items() >= protocol.model_dump().items()
+
+
+def test_planning_the_same_run_twice_gives_the_same_jobs() -> None:
+    """Two schedulers at once make equal rows."""
+    spec = run_spec()
+    assert plan(spec) == plan(spec)
+
+
+def test_the_fleets_only_chip_is_what_is_compiled_for() -> None:
+    """Without `--soc` the fleet says which; several kinds must be told apart, none is waited for."""
+    spec = run_spec(soc_version=None)
+    assert {job.soc_version for job in plan(spec)} == {SOC, None}
+    other = device("h1.npu9.0", soc_version="Ascend910B4")
+    with pytest.raises(InvalidRequestError, match="Ascend310P3, Ascend910B4: say which with --soc"):
+        plan(spec, devices=[*FLEET, other])
+    with pytest.raises(PlanWaitsError):
+        plan(spec, devices=[host_slot(), device(state=DeviceState.LOST)])
+    assert plan(run_spec(soc_version="Ascend910B4"), devices=[])
+
+
+def test_an_export_needs_no_chip() -> None:
+    """Only what is compiled or run has to know for which chip."""
+    spec = run_spec(soc_version=None, goals=(JobKind.EXPORT,))
+    assert [job.kind for job in plan(spec, devices=[host_slot()])] == [JobKind.EXPORT]
+    other = device("h1.npu9.0", soc_version="Ascend910B4")
+    assert [job.kind for job in plan(spec, devices=[*FLEET, other])] == [JobKind.EXPORT]
+
+
+def test_datasets_that_do_not_fit_are_refused_with_advice() -> None:
+    """An unregistered name and a foreign format are the submitter's to correct."""
+    with pytest.raises(NotFoundError, match="npuq datasets add small PATH --format imagenet"):
+        plan(run_spec(), dataset=None)
+    with pytest.raises(InvalidRequestError, match="imagenet format, small is in coco format"):
+        plan(run_spec(), dataset=dataset(format="coco"))
