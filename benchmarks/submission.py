@@ -6,7 +6,8 @@ from typing import Final
 
 from benchmarks.figures import Figure
 from db import datasets, runs
-from npuq.specs import Precision, RunSpec
+from npuq.precision import Precision
+from npuq.specs import RunSpec
 from npuq.states import JobKind, RunState
 from tests.fleet import models
 from tests.fleet.fleet import DatabaseKind, Fleet, FleetPlan

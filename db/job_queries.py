@@ -184,7 +184,13 @@ def equal_active(connection: Connection, content_key: str) -> str | None:
 
 
 def queued(
-    connection: Connection, *, soc_versions: Sequence[str], toolchains: Sequence[str], per_run: int, limit: int
+    connection: Connection,
+    *,
+    kinds: Sequence[JobKind],
+    soc_versions: Sequence[str],
+    toolchains: Sequence[str],
+    per_run: int,
+    limit: int,
 ) -> list[JobRecord]:
     """Return queued jobs that may be tried now, best first.
 
@@ -196,6 +202,7 @@ def queued(
         select(Job.id, rank.label("rank"))
         .where(
             Job.state == JobState.QUEUED,
+            Job.kind.in_(kinds),
             or_(Job.not_before.is_(None), Job.not_before <= db_now()),
             or_(Job.soc_version.is_(None), Job.soc_version.in_(soc_versions)),
             or_(Job.toolchain.is_(None), Job.toolchain.in_(toolchains)),

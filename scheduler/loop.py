@@ -18,7 +18,7 @@ from npuq.config import Settings
 from npuq.errors import Blame, ErrorInfo
 from npuq.log import get_logger
 from npuq.retry import decide
-from npuq.states import AttemptState, DeviceKind
+from npuq.states import DEVICE_KIND_OF_JOB, AttemptState, DeviceKind
 from scheduler import dispatch, intake, placement, release
 from scheduler.durations import Durations
 from scheduler.reaper import Witness
@@ -27,9 +27,9 @@ LEAD_TICKS: Final = 15
 """The lead is kept for this many ticks and renewed every third of them."""
 MAX_PUBLISHES: Final = 3
 QUEUE_WINDOW: Final = 500
-"""Queued jobs looked at in one tick; more would only cost time."""
-QUEUE_WINDOW_PER_RUN: Final = 100
-"""Of them from one run, so that an enormous one does not hide the others."""
+QUEUE_WINDOW_PER_SEAT: Final = 4
+"""Queued jobs looked at in one tick, in all and of each run for each device that can take one: enough to choose from,
+more would only cost time, and no run hides the others."""
 log = get_logger(__name__)
 
 
@@ -156,19 +156,23 @@ class Loop:
 
     def _place(self, fleet: list[DeviceRecord], active: list[ActiveAttempt]) -> int:
         with self._database.read() as connection:
-            working = [device for device in fleet if placement.is_working(device)]
+            self._durations.learn(connection)
+            seats = placement.open_seats(fleet, active, self._durations.estimates)
+            if not seats:
+                return 0
+            kinds = {device.kind for device in seats}
             queued = job_queries.queued(
                 connection,
-                soc_versions=sorted({device.soc_version for device in working if device.soc_version}),
-                toolchains=sorted({toolchain for device in working for toolchain in device.toolchains}),
-                per_run=QUEUE_WINDOW_PER_RUN,
+                soc_versions=sorted({device.soc_version for device in seats if device.soc_version}),
+                toolchains=sorted({toolchain for device in seats for toolchain in device.toolchains}),
+                kinds=[kind for kind, device_kind in DEVICE_KIND_OF_JOB.items() if device_kind in kinds],
+                per_run=QUEUE_WINDOW_PER_SEAT * len(seats),
                 limit=QUEUE_WINDOW,
             )
             if not queued:
                 return 0
             queued = [job for job in queued if not self._refused_everywhere(job, fleet)]
             models = job_queries.models(connection, [job.job_id for job in queued])
-            self._durations.learn(connection)
         chosen = placement.place(queued, fleet, active, models=models, estimates=self._durations.estimates)
         if not chosen:
             return 0

@@ -75,6 +75,21 @@ def place(
     return placements + more
 
 
+def open_seats(
+    devices: Iterable[DeviceRecord], active: Sequence[ActiveAttempt], estimates: Estimates
+) -> list[DeviceRecord]:
+    """Return the devices that can take a job now, or one ahead."""
+    of_device: dict[str, list[ActiveAttempt]] = {}
+    for attempt in active:
+        of_device.setdefault(attempt.device_id, []).append(attempt)
+    return [
+        device
+        for device in devices
+        if is_working(device)
+        and (device.device_id not in of_device or _may_look_ahead(device, of_device[device.device_id], estimates))
+    ]
+
+
 def _may_look_ahead(device: DeviceRecord, has: Sequence[ActiveAttempt], estimates: Estimates) -> bool:
     if device.kind is not DeviceKind.NPU or len(has) != 1 or has[0].state is not AttemptState.RUNNING:
         return False

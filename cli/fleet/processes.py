@@ -68,6 +68,7 @@ class ProcessTable:
 
     def find(self, name: str) -> ProcessRecord | None:
         """Return the record of a process that lives; None when there is none."""
+        _reap()
         try:
             data = json.loads(self._path(name).read_text("utf-8"))
             record = ProcessRecord(**{**data, "command": tuple(data["command"])})
@@ -156,6 +157,13 @@ def end_tree(process: psutil.Process, *, grace_seconds: float) -> None:
     child = _children.pop(process.pid, None)
     if child is not None:
         child.wait(timeout=KILL_WAIT_SECONDS)
+
+
+def _reap() -> None:
+    """Take leave of children that have ended."""
+    for pid, child in list(_children.items()):
+        if child.poll() is not None:
+            del _children[pid]
 
 
 def _wait_ended(processes: Sequence[psutil.Process], seconds: float) -> list[psutil.Process]:
