@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ from tests.services import postgresql
 from tests.services.postgresql import PostgresqlServer
 from tests.services.redis_server import RedisServer
 from tests.services.world import World
+
+# A shell that runs the tests in the background has them ignore Ctrl-C, and so would every program that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples at every change, without a clock: two busy cores are no reason to fail.
 hypothesis.settings.register_profile("change", derandomize=True, database=None, deadline=None, max_examples=60)
