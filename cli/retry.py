@@ -20,16 +20,21 @@ def command(ctx: typer.Context, targets: Targets) -> None:
     with open_session(ctx) as session:
         for text in targets:
             run_id, moved = session.transact(partial(_retry, text=text))
-            back = f"{counted(len(moved), 'job')} tried again" if moved else "nothing to try again"
+            if moved is None:
+                back = "planned again"
+            else:
+                back = f"{counted(len(moved), 'job')} tried again" if moved else "nothing to try again"
             sys.stderr.write(f"run {run_id}: {back}\n")
 
 
-def _retry(connection: "Connection", text: str) -> tuple[str, list[str]]:
-    """Retry what an id stands for; returns its run and the jobs that moved."""
+def _retry(connection: "Connection", text: str) -> tuple[str, list[str] | None]:
+    """Retry what an id stands for; returns its run and the jobs that moved, None for a run that is planned again."""
     from cli.ids import find_target
     from db import jobs, runs
 
     target = find_target(connection, text)
+    if target.job is None and runs.plan_again(connection, target.run.run_id):
+        return target.run.run_id, None
     if target.job is None:
         return target.run.run_id, runs.retry(connection, target.run.run_id)
     return target.run.run_id, jobs.retry(connection, target.job.job_id)

@@ -466,6 +466,7 @@ def retry_many(connection: Connection, run_id: str, job_ids: Sequence[str]) -> l
         moved |= back
         level, wanted = _skipped_children(connection, back) - moved, frozenset({JobState.SKIPPED})
     if moved:
+        connection.execute(update(Run).where(Run.id == run_id).values(cancel_requested=False))
         connection.execute(
             update(Run)
             .where(Run.id == run_id, Run.state.in_(FINAL_RUN_STATES))

@@ -124,6 +124,17 @@ def cancel(connection: Connection, run_id: str) -> Mapping[JobState, int]:
     return counts
 
 
+def plan_again(connection: Connection, run_id: str) -> bool:
+    """Send a run that ended before it was planned back to planning; False when it has jobs, or is not over."""
+    has_jobs = exists().where(Job.run_id == run_id)
+    moved = connection.execute(
+        update(Run)
+        .where(Run.id == run_id, Run.state.in_([RunState.FAILED, RunState.CANCELLED]), ~has_jobs)
+        .values(state=RunState.SUBMITTED, finished_at=None, cancel_requested=False, reason="")
+    )
+    return bool(moved.rowcount == 1)
+
+
 def retry(connection: Connection, run_id: str) -> list[str]:
     """Send every unsuccessful final job of a run back to `waiting`; returns their ids.
 

@@ -40,12 +40,14 @@ class FleetStatus:
     open_runs: int = 0
     open_jobs: Mapping[JobState, int] = field(default_factory=dict)
     outbox: int = 0
+    embedded: bool = False
+    """The fleet lives here or nowhere: no other broker is set."""
 
     @property
     def up(self) -> bool:
         """Tell whether work submitted now would be taken: a scheduler leads, and nothing started here has died."""
         started_here = [process.record is not None for process in self.processes]
-        return self.led and (all(started_here) or not any(started_here))
+        return self.led and (all(started_here) or not (any(started_here) or self.embedded))
 
 
 def read_status(session: Session) -> FleetStatus:
@@ -60,6 +62,7 @@ def read_status(session: Session) -> FleetStatus:
             for run in open_runs:
                 jobs.update(run.jobs)
             return FleetStatus(
+                embedded=session.settings.broker_url is None,
                 home=home,
                 processes=processes,
                 led=leadership.leader(connection) is not None,
@@ -71,7 +74,13 @@ def read_status(session: Session) -> FleetStatus:
                 outbox=outbox,
             )
     except DatabaseError as error:
-        return FleetStatus(home=home, processes=processes, problem=str(error), outbox=outbox)
+        return FleetStatus(
+            embedded=session.settings.broker_url is None,
+            home=home,
+            processes=processes,
+            problem=str(error),
+            outbox=outbox,
+        )
 
 
 def status_document(status: FleetStatus) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from db import devices, job_queries, jobs, results, runs
+from db import datasets, devices, job_queries, jobs, results, runs
 from db.engine import Database
 from db.records import ActiveAttempt
 from db.tables import Attempt, Host, Job
@@ -16,7 +16,7 @@ from npuq.specs import SourceKind
 from npuq.states import AttemptState, DeviceState, JobKind, JobState, RunState
 from tasks import registry
 from tasks.protocols import Recipe
-from tests.services.fleet import Fleet, RecordingSender
+from tests.services.fleet import SAMPLES, Fleet, RecordingSender
 from tests.services.world import CHIP, HOST, OTHER_CHIP, SLOT, Placed, chip, run_spec, slot
 
 NO_FOLDER = ErrorInfo(code="dataset_missing", blame=Blame.HOST, message="no folder /data on this host", retry=False)
@@ -274,6 +274,20 @@ def test_a_run_that_cannot_be_planned_fails_with_the_reason(sqlite_fleet: Fleet)
     assert "npuq datasets add no_such_data" in sqlite_fleet.world.run_record(missing).reason
     assert sqlite_fleet.world.run_state(unknown) is sqlite_fleet.world.run_state(missing) is RunState.FAILED
     assert sqlite_fleet.world.run_state(fine) is RunState.SUCCEEDED
+
+
+def test_a_run_that_could_not_be_planned_is_planned_again_on_request(sqlite_fleet: Fleet) -> None:
+    """Its dataset was registered meanwhile; a run that has jobs is not planned a second time."""
+    run_id = sqlite_fleet.world.run(dataset="late")
+    sqlite_fleet.work_off()
+    assert sqlite_fleet.world.run_state(run_id) is RunState.FAILED
+    sqlite_fleet.world.transact(
+        datasets.put, name="late", format="imagenet", root="/data", digest="6" * 64, samples=SAMPLES
+    )
+    assert sqlite_fleet.world.transact(runs.plan_again, run_id)
+    sqlite_fleet.work_off()
+    assert sqlite_fleet.world.run_state(run_id) is RunState.SUCCEEDED
+    assert not sqlite_fleet.world.transact(runs.plan_again, run_id)
 
 
 def test_a_recipe_that_cannot_be_loaded_stops_nobody_else(sqlite_fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
