@@ -211,6 +211,11 @@ class AtcOptions(BaseModel):
         return next((name for name in GEAR_OPTIONS if getattr(self, name) is not None), None)
 
     @property
+    def batch_gears(self) -> tuple[int, ...]:
+        """Return the batch sizes that one model serves with the recipe's shapes, () when it serves just one."""
+        return self.dynamic_batch_size if self.dynamic_batch_size is not None and self.input_shape is None else ()
+
+    @property
     def files(self) -> dict[str, str]:
         """Return option -> digest for the options that hold a file."""
         return {name: digest for name in FILE_OPTIONS if (digest := getattr(self, name)) is not None}

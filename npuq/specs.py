@@ -140,12 +140,18 @@ class RunSpec(_Strict):
             self.atc.check_precision(precision)
         if self.source.kind is SourceKind.OM and (self.cann is not None or self.atc != AtcOptions()):
             raise ValueError("the source is an OM already: ATC's options and --cann change nothing")
-        if len(self.batch_sizes) > 1 and (self.atc.gears or self.atc.input_shape):
-            raise ValueError(f"{self.atc.gears or 'input_shape'} gives the batch size itself: ask for one batch size")
-        only_converted = self.atc.gears or ("insert_op_conf" if self.atc.insert_op_conf else None)
-        if only_converted and set(self.goals) - {JobKind.EXPORT, JobKind.CONVERT}:
+        one_shape = None if self.atc.batch_gears else self.atc.gears
+        if len(self.batch_sizes) > 1 and (one_shape or self.atc.input_shape):
+            raise ValueError(f"{one_shape or 'input_shape'} gives the batch size itself: ask for one batch size")
+        only_converted = one_shape or ("insert_op_conf" if self.atc.insert_op_conf else None)
+        if only_converted and self.runs_models:
             raise ValueError(f"a recipe feeds one shape of its own numbers: {only_converted} goes with convert only")
         return self
+
+    @property
+    def runs_models(self) -> bool:
+        """Return whether a goal needs a chip, and not only a model for it."""
+        return bool(set(self.goals) - {JobKind.EXPORT, JobKind.CONVERT})
 
 
 def canonical_json(value: Any) -> str:  # noqa: ANN401 - any JSON value

@@ -5,7 +5,7 @@ Parameters of each kind (JSON values):
 | kind | params |
 | --- | --- |
 | export | none |
-| convert | batch_size, precision, soc_version; where asked for: atc (ATC options), cann (version) |
+| convert | batch_size (without gears of it), precision, soc_version; where there are any: atc (options of ATC), cann |
 | infer | batch_size, precision, dataset, dataset_digest, limit, pass, start, stop, preprocessing_version |
 | evaluate | batch_size, precision, soc_version, dataset, dataset_digest, limit, samples, passes |
 | benchmark | batch_size, precision, warmup, loops, max_seconds, require_idle |
@@ -102,6 +102,11 @@ def check_conversions(spec: RunSpec, recipe: Recipe) -> None:
         options = merged(spec.atc, recipes, precision)
         for batch_size in spec.batch_sizes:
             input_shapes(recipe.inputs, batch_size, options)
+            if spec.runs_models and options.batch_gears and batch_size not in options.batch_gears:
+                gears = ", ".join(str(gear) for gear in options.batch_gears)
+                raise InvalidRequestError(
+                    f"dynamic_batch_size has the gears {gears}, but none for batch size {batch_size}"
+                )
 
 
 def _find_place(spec: RunSpec, devices: Sequence[DeviceRecord]) -> _Place:
@@ -129,6 +134,8 @@ class _Graph:
         self._dataset = dataset
         self._place = place
         self._jobs: list[NewJob] = []
+        self._labels: set[str] = set()
+        self._recipes_options = AtcOptions() if spec.reference else recipe_table(recipe).options
         given, self._source_role = _SOURCE_STANDS_FOR[spec.source.kind]
         self._kinds = _kinds_for(spec.goals) - given
 
@@ -159,10 +166,7 @@ class _Graph:
     def _add_configuration(self, batch_size: int, precision: Precision) -> None:
         name = f"bs{batch_size} {precision}"
         base: dict[str, Any] = {"batch_size": batch_size, "precision": precision.value}
-        if JobKind.CONVERT in self._kinds:
-            params = base | {"soc_version": self._place.soc_version} | self._conversion_params()
-            self._add(JobKind.CONVERT, f"convert {name}", params, {"onnx": ("export",)}, self._spec.atc.files)
-        model = {"om": (f"convert {name}",)}
+        model = {"om": (self._add_conversion(batch_size, precision),)}
         if JobKind.INFER in self._kinds:
             shards = self._add_shards(name, base, model)
             if JobKind.EVALUATE in self._kinds:
@@ -172,6 +176,25 @@ class _Graph:
         if JobKind.BENCHMARK in self._kinds:
             params = base | self._spec.benchmark.model_dump()
             self._add(JobKind.BENCHMARK, f"benchmark {name}", params, model)
+
+    def _add_conversion(self, batch_size: int, precision: Precision) -> str:
+        """Add the conversion for a configuration unless it is there; return its label.
+
+        A model with gears of the batch size is made once and serves all batch sizes of the run.
+        """
+        options = merged(self._spec.atc, self._recipes_options, precision)
+        gears = ",".join(str(gear) for gear in options.batch_gears)
+        label = f"convert gears {gears} {precision}" if gears else f"convert bs{batch_size} {precision}"
+        if JobKind.CONVERT not in self._kinds or label in self._labels:
+            return label
+        params: dict[str, Any] = {} if gears else {"batch_size": batch_size}
+        params |= {"precision": precision.value, "soc_version": self._place.soc_version}
+        if options != AtcOptions():  # nothing where nothing is asked, so that earlier conversions count
+            params["atc"] = options.to_json()
+        if self._spec.cann is not None:
+            params["cann"] = self._spec.cann
+        self._add(JobKind.CONVERT, label, params, {"onnx": ("export",)}, self._spec.atc.files)
+        return label
 
     def _add_shards(self, name: str, base: Mapping[str, Any], model: Mapping[str, tuple[str, ...]]) -> list[str]:
         labels: list[str] = []
@@ -191,15 +214,6 @@ class _Graph:
                 self._add(JobKind.INFER, label, params, model)
                 labels.append(label)
         return labels
-
-    def _conversion_params(self) -> dict[str, Any]:
-        """Return what was asked of ATC; nothing where nothing was, so that earlier conversions count."""
-        asked: dict[str, Any] = {}
-        if self._spec.atc != AtcOptions():
-            asked["atc"] = self._spec.atc.to_json()
-        if self._spec.cann is not None:
-            asked["cann"] = self._spec.cann
-        return asked
 
     @property
     def _samples(self) -> int:
@@ -222,6 +236,7 @@ class _Graph:
         # The role that the upload plays is filled by it, not by a job.
         produced = {role: labels for role, labels in (parents or {}).items() if role != self._source_role}
         inputs = {role: (digest,) for role, digest in (files or {}).items()}
+        self._labels.add(label)
         takes_upload = kind is JobKind.EXPORT or self._source_role in (parents or {})
         self._jobs.append(
             NewJob(

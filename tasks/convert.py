@@ -23,8 +23,9 @@ _HASH_BLOCK_BYTES: Final = 2**20
 def run(context: StepContext) -> StepOutcome:
     """Convert the ONNX of the request.
 
-    Params: `batch_size`, `precision` (our word, see `npuq.precision`), `soc_version`; perhaps `atc`
-    (`AtcOptions.to_json`) and `cann` (a version). A further attempt compiles with less of the host.
+    Params: `batch_size` (unless `atc` has gears of it), `precision` (our word, see `npuq.precision`), `soc_version`;
+    perhaps `atc` (`AtcOptions.to_json`, the recipe's included) and `cann` (a version). A further attempt compiles with
+    less of the host.
 
     Raises:
         InvalidRequestError: parameters or inputs that cannot be.
@@ -76,7 +77,7 @@ def _once_more(error: ToolError, attempt: int) -> ToolError:
 def atc_command(request: StepRequest, recipe: Recipe) -> AtcCommand:
     """Return what ATC is told for a request, its files in the work folder; raises InvalidRequestError."""
     try:
-        batch_size = int(request.params["batch_size"])
+        batch_size = int(request.params.get("batch_size", 1))
         precision = Precision(request.params["precision"])
         soc_version = str(request.params["soc_version"])
         own = read_options(request.params.get("atc", {}))
@@ -87,6 +88,8 @@ def atc_command(request: StepRequest, recipe: Recipe) -> AtcCommand:
         ) from error
     table = recipe_table(recipe)
     options = merged(own, table.options, precision)
+    if "batch_size" not in request.params and not options.batch_gears:
+        raise InvalidRequestError("A convert job without gears of the batch size needs batch_size.")
     return AtcCommand(
         model=model.absolute(),
         output=request.workdir.absolute() / _output_name(recipe, batch_size, options),
@@ -94,7 +97,7 @@ def atc_command(request: StepRequest, recipe: Recipe) -> AtcCommand:
         soc_version=soc_version,
         precision=precision,
         options=options,
-        files=_bring_files(request, options, own, table),
+        files=_bring_files(request, options, table),
     )
 
 
@@ -102,13 +105,13 @@ def _output_name(recipe: Recipe, batch_size: int, options: AtcOptions) -> str:
     return f"{recipe.id}_{options.gears}" if options.gears else f"{recipe.id}_bs{batch_size}"
 
 
-def _bring_files(request: StepRequest, options: AtcOptions, own: AtcOptions, table: RecipeTable) -> Mapping[str, Path]:
+def _bring_files(request: StepRequest, options: AtcOptions, table: RecipeTable) -> Mapping[str, Path]:
     """Copy what the options name into the work folder, under the option's name; raises InvalidRequestError."""
     folder = request.workdir.absolute() / "options"
     files: dict[str, Path] = {}
     for option, digest in options.files.items():
         uploaded = request.inputs.get(option, ())
-        source = (uploaded[0] if uploaded else None) if option in own.files else table.files.get(option)
+        source = uploaded[0] if uploaded else table.files.get(option)
         if source is None or _sha256(source) != digest:
             raise InvalidRequestError(f"ATC option {option}: the file {digest[:12]} did not come with the job")
         folder.mkdir(exist_ok=True)

@@ -1,18 +1,13 @@
 """What goes wrong in a recipe's own way, seen from the command line: a clear sentence, the right blame, others go on.
 
-One fleet of two emulated chips that really compute, for the whole module; tests run in any order.
+One fleet of two emulated chips that really compute, shared with other modules; tests run in any order.
 """
 
-import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Final
 
 import psutil
@@ -20,100 +15,19 @@ import pytest
 from sqlalchemy import select
 
 from db.types import db_now
-from emulator import diary
-from npuq.entry import INSTALLATION
-from tasks.demo_data import DATASET_FORMAT, RECIPE, DemoFiles, make_demo
-from tests.fleet.fleet import Fleet, FleetPlan
+from tasks.demo_data import RECIPE
+from tests.acceptance.conftest import PICTURES
+from tests.fleet.laptop import LIMIT_SECONDS, Laptop
 from tests.fleet.models import write_tiny_onnx
 from tests.services.waiting import wait_until
 
 pytestmark = [
     pytest.mark.acceptance,
     pytest.mark.timeout(180),
-    pytest.mark.xdist_group("faults_in_recipe"),
+    pytest.mark.xdist_group("laptop"),
 ]
 
-PICTURES: Final = 24
-LIMIT_SECONDS: Final = 90.0
 CANCELLED_WITHIN_SECONDS: Final = 5.0
-
-
-@dataclass(frozen=True)
-class Laptop:
-    """A person at the command line of a running fleet, with the demo's data."""
-
-    fleet: Fleet
-    demo: DemoFiles
-    folder: Path
-
-    def npuq(self, *arguments: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
-        """Run a command; it must exit with `code`."""
-        done = subprocess.run(
-            [str(Path(sys.executable).parent / "npuq"), *arguments],
-            env=self.fleet.environment,
-            cwd="/",
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=LIMIT_SECONDS,
-        )
-        assert done.returncode == code, f"npuq {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
-
-    def read(self, *arguments: str) -> Any:
-        """Run a reading command and return what it says."""
-        return json.loads(self.npuq(*arguments, "-o", "json").stdout)
-
-    def submit(self, goal: str, *options: str) -> str:
-        """Submit a run of the recipe; returns its id."""
-        return self.npuq("submit", goal, RECIPE, *options, "-o", "name").stdout.strip()
-
-    def evaluate(self, dataset: str = "demo", weights: Path | None = None, *options: str) -> str:
-        """Submit an evaluation at batch size 1; returns the run's id."""
-        return self.submit("evaluate", "--weights", str(weights or self.demo.weights), "--dataset", dataset, *options)
-
-    def wait(self, run_id: str, code: int = 0) -> None:
-        """Wait until a run is over; it must end with `code`."""
-        self.npuq("wait", run_id, "--timeout", f"{LIMIT_SECONDS:g}s", code=code)
-
-    def jobs(self, run_id: str, kind: str) -> list[dict[str, Any]]:
-        """Return the jobs of one kind."""
-        return [job for job in self.read("jobs", "list", "--run", run_id) if job["kind"] == kind]
-
-    def accuracy(self, run_id: str) -> dict[str, Any]:
-        """Return the one accuracy result of a run."""
-        (result,) = self.read("results", "list", "--run", run_id, "--kind", "accuracy")
-        found: dict[str, Any] = result
-        return found
-
-    def add_dataset(self, name: str, root: Path) -> None:
-        """Register a dataset."""
-        self.npuq("datasets", "add", name, str(root), "--format", DATASET_FORMAT)
-
-    def emulator(self, *arguments: str) -> None:
-        """Steer the emulated chips."""
-        command = [sys.executable, "-m", "emulator", *arguments, "--home", str(self.fleet.emulator_home)]
-        subprocess.run(command, cwd=INSTALLATION, check=True, capture_output=True, timeout=LIMIT_SECONDS)
-
-    def executions(self, kind: str, job_ids: set[str]) -> list[dict[str, Any]]:
-        """Return the diary's entries of one kind for some jobs."""
-        entries = diary.read(self.fleet.emulator_home / "diary.jsonl")
-        return [
-            entry
-            for entry in entries
-            if entry["event"] == kind and any(f"/{job_id}." in (entry["cwd"] or "") for job_id in job_ids)
-        ]
-
-
-@pytest.fixture(scope="module")
-def laptop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
-    """Return a fleet with a person at it."""
-    folder = tmp_path_factory.mktemp("recipe")
-    demo = make_demo(folder / "demo", classes=4, train=16, val=PICTURES)
-    with Fleet(folder / "home", FleetPlan(chips=2, service_ms=None)) as fleet:
-        found = Laptop(fleet, demo, folder)
-        found.add_dataset("demo", demo.dataset_root)
-        yield found
 
 
 @pytest.fixture

@@ -127,8 +127,12 @@ def test_without_options_nothing_changes() -> None:
         ({"atc": {"precision_mode": "force_fp32"}}, "the run asks for fp16"),
         ({"atc": {"modify_mixlist": DIGEST}}, "mixed precision only"),
         ({"atc": {"wrong": 1}}, "Extra inputs"),
-        ({"atc": {"dynamic_batch_size": [1, 2]}, "batch_sizes": [1, 2]}, "ask for one batch size"),
-        ({"atc": {"dynamic_batch_size": [1, 2]}, "goals": ["benchmark"]}, "goes with convert only"),
+        ({"atc": {"dynamic_image_size": "9,9;8,8"}, "batch_sizes": [1, 2]}, "ask for one batch size"),
+        ({"atc": {"dynamic_dims": "1;2"}, "goals": ["benchmark"]}, "goes with convert only"),
+        (
+            {"atc": {"dynamic_batch_size": "1,2", "input_shape": "image:-1,3,9,9"}, "goals": ["benchmark"]},
+            "goes with convert only",
+        ),
         ({"atc": {"insert_op_conf": DIGEST}, "goals": ["convert", "benchmark"]}, "goes with convert only"),
         ({"cann": "../8"}, "cann"),
         (
@@ -145,6 +149,23 @@ def test_a_specification_that_cannot_be_is_refused(changes: dict[str, Any], word
     """Before it is sent, and again where it arrives."""
     with pytest.raises(ValidationError, match=words):
         spec(**changes)
+
+
+def test_one_model_with_gears_serves_every_batch_size() -> None:
+    """It is converted once; each batch size is measured with it."""
+    jobs = conversions(goals=["benchmark"], batch_sizes=[1, 4, 8], atc={"dynamic_batch_size": "1,4,8,16"})
+    (convert,) = [job for job in jobs if job.kind is JobKind.CONVERT]
+    assert convert.label == "convert gears 1,4,8,16 fp16"
+    assert "batch_size" not in convert.params
+    measured = [job for job in jobs if job.kind is JobKind.BENCHMARK]
+    assert [job.params["batch_size"] for job in measured] == [1, 4, 8]
+    assert {job.parents["om"] for job in measured} == {(convert.label,)}
+
+
+def test_a_batch_size_without_a_gear_is_refused_by_the_plan() -> None:
+    """The chip would refuse it only after the conversion."""
+    with pytest.raises(InvalidRequestError, match=r"the gears 1, 4, but none for batch size 8"):
+        conversions(goals=["benchmark"], batch_sizes=[1, 8], atc={"dynamic_batch_size": "1,4"})
 
 
 def test_gears_that_do_not_fit_the_recipe_are_refused_by_the_plan() -> None:

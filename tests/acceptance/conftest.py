@@ -1,0 +1,23 @@
+"""The fleet that tests of the recipe's own path share: two emulated chips that really compute."""
+
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+
+from tasks.demo_data import make_demo
+from tests.fleet.fleet import Fleet, FleetPlan
+from tests.fleet.laptop import Laptop
+
+PICTURES: Final = 24
+
+
+@pytest.fixture(scope="session")
+def laptop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
+    """Return a fleet with a person at it."""
+    folder = tmp_path_factory.mktemp("recipe")
+    demo = make_demo(folder / "demo", classes=4, train=16, val=PICTURES)
+    with Fleet(folder / "home", FleetPlan(chips=2, service_ms=None)) as fleet:
+        found = Laptop(fleet, demo, folder)
+        found.add_dataset("demo", demo.dataset_root)
+        yield found

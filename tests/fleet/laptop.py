@@ -1,0 +1,82 @@
+"""A person at the command line of a running fleet, with the demo's data."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from emulator import diary
+from npuq.entry import INSTALLATION
+from tasks.demo_data import DATASET_FORMAT, RECIPE, DemoFiles
+from tests.fleet.fleet import Fleet
+
+LIMIT_SECONDS: Final = 90.0
+
+
+@dataclass(frozen=True)
+class Laptop:
+    """A person at the command line of a running fleet, with the demo's data."""
+
+    fleet: Fleet
+    demo: DemoFiles
+    folder: Path
+
+    def npuq(self, *arguments: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
+        """Run a command; it must exit with `code`."""
+        done = subprocess.run(
+            [str(Path(sys.executable).parent / "npuq"), *arguments],
+            env=self.fleet.environment,
+            cwd="/",
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LIMIT_SECONDS,
+        )
+        assert done.returncode == code, f"npuq {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def read(self, *arguments: str) -> Any:
+        """Run a reading command and return what it says."""
+        return json.loads(self.npuq(*arguments, "-o", "json").stdout)
+
+    def submit(self, goal: str, *options: str) -> str:
+        """Submit a run of the recipe; returns its id."""
+        return self.npuq("submit", goal, RECIPE, *options, "-o", "name").stdout.strip()
+
+    def evaluate(self, dataset: str = "demo", weights: Path | None = None, *options: str) -> str:
+        """Submit an evaluation at batch size 1; returns the run's id."""
+        return self.submit("evaluate", "--weights", str(weights or self.demo.weights), "--dataset", dataset, *options)
+
+    def wait(self, run_id: str, code: int = 0) -> None:
+        """Wait until a run is over; it must end with `code`."""
+        self.npuq("wait", run_id, "--timeout", f"{LIMIT_SECONDS:g}s", code=code)
+
+    def jobs(self, run_id: str, kind: str) -> list[dict[str, Any]]:
+        """Return the jobs of one kind."""
+        return [job for job in self.read("jobs", "list", "--run", run_id) if job["kind"] == kind]
+
+    def accuracy(self, run_id: str) -> dict[str, Any]:
+        """Return the one accuracy result of a run."""
+        (result,) = self.read("results", "list", "--run", run_id, "--kind", "accuracy")
+        found: dict[str, Any] = result
+        return found
+
+    def add_dataset(self, name: str, root: Path) -> None:
+        """Register a dataset."""
+        self.npuq("datasets", "add", name, str(root), "--format", DATASET_FORMAT)
+
+    def emulator(self, *arguments: str) -> None:
+        """Steer the emulated chips."""
+        command = [sys.executable, "-m", "emulator", *arguments, "--home", str(self.fleet.emulator_home)]
+        subprocess.run(command, cwd=INSTALLATION, check=True, capture_output=True, timeout=LIMIT_SECONDS)
+
+    def executions(self, kind: str, job_ids: set[str]) -> list[dict[str, Any]]:
+        """Return the diary's entries of one kind for some jobs."""
+        entries = diary.read(self.fleet.emulator_home / "diary.jsonl")
+        return [
+            entry
+            for entry in entries
+            if entry["event"] == kind and any(f"/{job_id}." in (entry["cwd"] or "") for job_id in job_ids)
+        ]
