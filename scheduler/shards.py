@@ -26,15 +26,23 @@ def shard_ranges(samples: int, *, batch_size: int, chips: int) -> list[tuple[int
     """
     if samples < 0 or batch_size < 1 or chips < 1:
         raise ValueError(f"cannot cut {samples} samples into batches of {batch_size} for {chips} chips")
-    smallest = max(1, -(-MIN_SAMPLES // batch_size))
     ranges: list[tuple[int, int]] = []
     start = 0
-    while start < samples:
-        batches_left = -(-(samples - start) // batch_size)
-        size = max(smallest, -(-batches_left // (SHARE * chips)))
-        if batches_left - size < smallest / 2:
-            size = batches_left
+    for size in _sizes(-(-samples // batch_size), smallest=max(1, -(-MIN_SAMPLES // batch_size)), chips=chips):
         stop = min(samples, start + size * batch_size)
         ranges.append((start, stop))
         start = stop
     return ranges
+
+
+def _sizes(batches: int, *, smallest: int, chips: int) -> list[int]:
+    """Return how many batches each shard has, none more than the one before it."""
+    sizes: list[int] = []
+    left = batches
+    while left:
+        size = min(left, max(smallest, -(-left // (SHARE * chips))))
+        if left - size < smallest / 2:  # what stays is no shard of its own: join it, or share it between the last two
+            size = left if not sizes or left <= sizes[-1] else -(-left // 2)
+        sizes.append(size)
+        left -= size
+    return sizes
