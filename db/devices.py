@@ -11,7 +11,7 @@ from db import device_events
 from db.records import DeviceRecord, NewDevice
 from db.tables import Attempt, Device, Host
 from db.types import db_now
-from npuq.errors import NotFoundError
+from npuq.errors import Blame, NotFoundError, NpuqError
 from npuq.states import AttemptState, DeviceCause, DeviceKind, DeviceState
 
 FORGOTTEN_SECONDS: Final = 600.0
@@ -22,6 +22,38 @@ _KEPT: Final = (DeviceState.DRAINING, DeviceState.QUARANTINED)
 
 def _dialect(connection: Connection) -> Any:  # noqa: ANN401 - one of two modules
     return postgresql if connection.dialect.name == "postgresql" else sqlite
+
+
+class HostNameTakenError(NpuqError):
+    """Another machine of the fleet is alive under this host's name; its jobs must not be taken over."""
+
+    code = "host_name_taken"
+    blame = Blame.HOST
+
+
+def claim_name(connection: Connection, host_id: str, machine: str, *, suspect_seconds: float) -> None:
+    """Make sure that nobody else beats under a host's name; call it before every `register` of a launcher.
+
+    Args:
+        connection: of the transaction that registers.
+        host_id: the name.
+        machine: what tells this machine from others, "" where nothing does.
+        suspect_seconds: a heartbeat older than this is nobody's.
+
+    Raises:
+        HostNameTakenError: the name belongs to another machine that is alive.
+    """
+    row = connection.execute(
+        select(Host.facts, (Host.heartbeat_at < db_now(-suspect_seconds)).label("silent"))
+        .where(Host.id == host_id)
+        .with_for_update()
+    ).one_or_none()
+    owner = "" if row is None else row.facts.get("machine", "")
+    if row is not None and not row.silent and owner and machine and owner != machine:
+        raise HostNameTakenError(
+            f"another machine is alive as host {host_id!r} in this fleet; give this one a name of its own "
+            "(NPUQ_HOST_NAME), or wait until the other has been stopped"
+        )
 
 
 def register(

@@ -1,5 +1,6 @@
 """What a host is and has: its id, its toolchain, its chips by `npu-smi`, and its slots for host work."""
 
+import hashlib
 import os
 import platform
 import re
@@ -28,12 +29,22 @@ MAX_TOOLCHAINS_CHARACTERS: Final = 100
 MAX_HEALTH_CHARACTERS: Final = 16
 #: Names of npu-smi that stand for several kinds of chips.
 _FAMILY_NAME: Final = re.compile(r"Ascend\d{3}")
+#: Differs between machines, not between the containers of one; a new one at every start of the kernel.
+BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 EMULATOR_VARIABLE: Final = "NPUQ_EMULATOR_HOME"
 
 
 def host_id(settings: Settings) -> str:
     """Return this host's name in the fleet."""
     return id_component(settings.host_name or socket.gethostname())
+
+
+def machine_id(boot_id: Path = BOOT_ID) -> str:
+    """Return what tells this machine, as long as it is up, from others that may bear its name; "" if nothing does."""
+    try:
+        return hashlib.sha256(f"npuq {boot_id.read_text('ascii').strip()}".encode()).hexdigest()[:16]
+    except OSError:
+        return ""
 
 
 def is_emulated(environment: Mapping[str, str]) -> bool:
@@ -74,6 +85,7 @@ def slot_count(settings: Settings) -> int:
 def host_facts(settings: Settings, info: NpuSmiInfo | None) -> dict[str, Any]:
     """Return what is worth remembering of this host with every result."""
     return {
+        "machine": machine_id(),
         "npuq_version": __version__,
         "python_version": platform.python_version(),
         "platform": platform.platform(),

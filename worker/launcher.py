@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Final
 
+from sqlalchemy import Connection
+
 from db import devices, schema
 from db.engine import Database, open_database
 from db.records import NewDevice
@@ -132,16 +134,14 @@ class Launcher:
         self._boards = discovery.Boards(npu_smi)
         self._health = HealthWatch(database, self._host, settings.timing.suspect_seconds)
         self._chips: list[NewDevice] = []
+        self._registered = False
 
     def run_once(self) -> None:
         """Beat, look at the chips when it is time, restart what is dead or silent."""
         now = time.monotonic()
         try:
-            for device_id in self._database.transact(
-                lambda connection: devices.host_beat(connection, self._host),
-                patience_seconds=self._settings.timing.beat_seconds,
-            ):
-                self._restart(device_id, now)
+            if self._registered:  # before, the name may be another machine's
+                self._beat(now)
             if now >= self._next_probe:  # after the beat: a driver that hangs must not make the host look silent
                 self._probe()
                 self._next_probe = now + self._settings.timing.probe_seconds
@@ -149,6 +149,13 @@ class Launcher:
             log.warning("host_beat_failed", reason=str(error))
         for worker in self._workers.values():
             worker.tend(now)
+
+    def _beat(self, now: float) -> None:
+        for device_id in self._database.transact(
+            lambda connection: devices.host_beat(connection, self._host),
+            patience_seconds=self._settings.timing.beat_seconds,
+        ):
+            self._restart(device_id, now)
 
     def stop(self) -> None:
         """End all workers in good order: they finish or hand back what they have."""
@@ -158,6 +165,8 @@ class Launcher:
             worker.ask_to_end()
         for worker in self._workers.values():
             worker.wait_ended(deadline)
+        if not self._registered:
+            return
         try:
             self._database.transact(
                 lambda connection: devices.host_silent(connection, self._host), patience_seconds=2.0
@@ -173,9 +182,14 @@ class Launcher:
         facts = discovery.host_facts(self._settings, info)
         looked = self._failed_probes == 0
         found = [*(self._chips if looked else ()), *slots]
-        self._database.transact(
-            lambda connection: devices.register(connection, self._host, facts, found, complete=looked)
-        )
+
+        def write(connection: Connection) -> None:
+            suspect_seconds = self._settings.timing.suspect_seconds
+            devices.claim_name(connection, self._host, facts["machine"], suspect_seconds=suspect_seconds)
+            devices.register(connection, self._host, facts, found, complete=looked)
+
+        self._database.transact(write)
+        self._registered = True
         if info is not None:
             self._health.look(info, self._chips)
         elif not looked:

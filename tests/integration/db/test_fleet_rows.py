@@ -46,6 +46,18 @@ def test_registering_again_updates_facts_and_keeps_peoples_word(world: World) ->
     ]
 
 
+def test_a_name_belongs_to_one_machine_at_a_time(world: World) -> None:
+    """Another machine is refused while the first beats; after a silence, or on the same machine, the name is free."""
+    world.transact(devices.register, HOST, {"machine": "a"}, [slot(0)])
+    world.transact(devices.claim_name, HOST, "a", suspect_seconds=30.0)
+    world.transact(devices.claim_name, "h2", "b", suspect_seconds=30.0)
+    with pytest.raises(devices.HostNameTakenError, match="NPUQ_HOST_NAME"):
+        world.transact(devices.claim_name, HOST, "b", suspect_seconds=30.0)
+    with world.database.write() as connection:
+        connection.execute(update(Host).values(heartbeat_at=db_now(-31)))
+    world.transact(devices.claim_name, HOST, "b", suspect_seconds=30.0)
+
+
 def test_a_device_that_is_not_there_is_told(world: World) -> None:
     """With the command that lists those that are."""
     with pytest.raises(NotFoundError, match="npuq devices list"):

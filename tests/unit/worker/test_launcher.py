@@ -76,6 +76,25 @@ def test_one_worker_per_chip_and_one_for_the_host(
     assert {item.state for item in fleet(sqlite_world).values()} == {DeviceState.ONLINE}
 
 
+def test_a_launcher_leaves_another_machines_host_alone(
+    sqlite_world: World, settings: Settings, processes: list[FakeProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It starts nothing, does not beat for the other, and does not call its devices lost when it stops."""
+    launcher_of(sqlite_world, settings, FakeNpuSmi(chip(0, device_id=0))).run_once()
+    before = sqlite_world.read(devices.hosts)
+    count = len(processes)
+    monkeypatch.setattr("worker.discovery.machine_id", lambda: "another")
+    stranger = launcher_of(sqlite_world, settings, FakeNpuSmi(chip(0, device_id=0), chip(1, device_id=1)))
+    with pytest.raises(devices.HostNameTakenError, match="another machine"):
+        stranger.run_once()
+    with pytest.raises(devices.HostNameTakenError):
+        stranger.run_once()
+    stranger.stop()
+    assert len(processes) == count
+    assert sqlite_world.read(devices.hosts) == before
+    assert fleet(sqlite_world)[CHIP].state is DeviceState.ONLINE
+
+
 def test_a_worker_that_dies_is_started_again(
     sqlite_world: World, settings: Settings, processes: list[FakeProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
