@@ -1,19 +1,21 @@
-"""The seams of the work: recipes, inference sessions and feeders. Values and Protocols only."""
+"""The seams of the work: recipes, inference sessions and feeders. Values and Protocols only.
+
+Planning on a laptop needs what recipes say of themselves, and no array: this module imports no numpy.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
     from tasks.steps import DatasetRef
 
-Array = NDArray[Any]
+Array: TypeAlias = "NDArray[Any]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +96,11 @@ class ClassLabels(Protocol):
 
 
 class Recipe(Protocol):
-    """Everything about one model (design, section 10)."""
+    """Everything about one model (design, section 10).
+
+    Its module imports numpy, torch and the like within its methods: the attributes are all that planning needs, and a
+    laptop that plans has none of them.
+    """
 
     id: str
     version: int
@@ -150,7 +156,7 @@ class BoundTensor:
     """An input or output of a loaded model; -1 in `shape` where nothing is bound, or only a run tells."""
 
     name: str
-    dtype: np.dtype[Any]
+    dtype: "np.dtype[Any]"
     shape: tuple[int, ...]
 
 

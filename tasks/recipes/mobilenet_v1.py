@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
 from npuq.errors import DatasetError
-from tasks import checkpoints, images, onnx_export, top_k
+from tasks import checkpoints, onnx_export
 from tasks.protocols import Array, ClassLabels, ClassScores, Dataset, Prediction, Recipe, Sample, TensorSpec
 
 if TYPE_CHECKING:
     import torch
+
+    from tasks.top_k import TopKCounts
 
 CLASSES: Final = 1000
 FEATURES: Final = 1024
@@ -82,6 +82,8 @@ class MobileNetV1:
         Raises:
             DatasetError: naming a file that cannot be read.
         """
+        from tasks import images
+
         image = images.centre_crop(images.resize_short_side(images.read_rgb(image_path), RESIZED), CROPPED)
         return Sample(array=images.normalise(image, mean=MEAN, std=STD), meta={})
 
@@ -98,6 +100,8 @@ class MobileNetV1:
             metas: one per sample that counts.
             pass_name: always `main`.
         """
+        import numpy as np
+
         (logits,) = outputs
         return [ClassScores(scores=np.array(row)) for row in logits[: len(metas)]]
 
@@ -120,7 +124,9 @@ class MobileNetV1:
         return {"correct_at_rank": list(counts.correct_at_rank), "guide_report": counts.guide_report()}
 
 
-def _count(predictions: Mapping[str, Prediction], dataset: Dataset) -> top_k.TopKCounts:
+def _count(predictions: Mapping[str, Prediction], dataset: Dataset) -> "TopKCounts":
+    from tasks import top_k
+
     if not isinstance(dataset, ClassLabels):
         raise DatasetError(
             f"The dataset {dataset.ref.name!r} ({dataset.ref.format}) has no class labels; "

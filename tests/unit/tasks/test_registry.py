@@ -6,6 +6,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
+from npuq.entry import INSTALLATION
 from npuq.errors import NotFoundError, ToolMissingError
 from tasks import registry
 
@@ -57,8 +58,39 @@ def test_recipe_that_cannot_be_imported_says_what_to_install(monkeypatch: pytest
         registry.get("their_model")
 
 
-def test_listing_recipes_imports_neither_numpy_nor_torch() -> None:
-    """The command line and the scheduler stay light."""
-    code = "import sys; from tasks import registry; registry.names(); print({'numpy', 'torch'} & sys.modules.keys())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
+#: Plans a sweep of every built-in recipe where none of a worker's libraries can be imported.
+PLANNING = """
+import sys
+from datetime import UTC, datetime
+
+sys.modules.update(dict.fromkeys(("numpy", "torch", "onnx", "onnxruntime", "PIL", "cv2", "scipy", "pycocotools")))
+from db.records import DatasetRecord
+from npuq.client import new_run_id
+from npuq.specs import RunSpec
+from scheduler.plan import plan_run
+from tasks import registry
+
+now = datetime.now(UTC)
+for name in registry.names():
+    recipe = registry.get(name)
+    dataset = DatasetRecord(
+        name="d", format=recipe.dataset_format, root="/nowhere", digest="d" * 64, samples=64, added_at=now
+    )
+    spec = RunSpec(
+        run_id=new_run_id(), name="n", submitted_at=now, submitter="me", goals=("evaluate", "benchmark"), recipe=name,
+        source={"kind": "weights", "digest": "a" * 64, "size_bytes": 1, "name": "w"}, dataset="d",
+        soc_version="Ascend310P3",
+    )
+    jobs = plan_run(spec, recipe, dataset, [])
+    print(name, sorted({job.kind.value for job in jobs}))
+"""
+
+
+def test_planning_needs_no_library_of_a_worker() -> None:
+    """A laptop and the scheduler plan every built-in recipe without numpy and torch, and without the dataset."""
+    done = subprocess.run(
+        [sys.executable, "-c", PLANNING], cwd=INSTALLATION, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    kinds = "['benchmark', 'convert', 'evaluate', 'export', 'infer']"
+    assert done.stdout.splitlines() == [f"{name} {kinds}" for name in registry.names()]
