@@ -110,4 +110,5 @@ def category_ids_of(classes: "Array") -> "Array":
     indices = np.asarray(classes)
     if indices.size and int(indices.min()) < 0:
         raise IndexError(f"class {int(indices.min())} is not one of the {len(CATEGORY_IDS)} (0 to 79)")
-    return np.array(CATEGORY_IDS, dtype=np.int64)[indices]
+    ids: Array = np.array(CATEGORY_IDS, dtype=np.int64)[indices]
+    return ids
