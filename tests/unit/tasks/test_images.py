@@ -1,13 +1,19 @@
 """Pictures of all modes are read; damaged ones are named."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from npuq.errors import Blame, DatasetError
 from tasks import images, registry
+
+Reader = Callable[[Path], Any]
+READERS = pytest.mark.parametrize("read", [images.read_rgb, images.read_bgr])
 
 
 def noise(size: tuple[int, int]) -> Image.Image:
@@ -35,37 +41,102 @@ def test_palette_with_transparency_is_read_without_a_warning(tmp_path: Path) -> 
     assert images.read_rgb(path).mode == "RGB"
 
 
+@READERS
 @pytest.mark.parametrize("kept", [0, 3, 200, 4000])
-def test_truncated_file_is_named(tmp_path: Path, kept: int) -> None:
+def test_truncated_file_is_named(tmp_path: Path, kept: int, read: Reader) -> None:
     """A half-copied picture is the input's fault, and the message says which one it is."""
     path = tmp_path / "ILSVRC2012_val_00000007.JPEG"
     noise((120, 90)).save(path, "JPEG")
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(DatasetError, match=r"ILSVRC2012_val_00000007\.JPEG is damaged") as caught:
-        images.read_rgb(path)
+        read(path)
     assert (caught.value.info.blame, caught.value.info.retry) == (Blame.INPUT, False)
 
 
-def test_truncated_png_is_named(tmp_path: Path) -> None:
+@READERS
+def test_truncated_png_is_named(tmp_path: Path, read: Reader) -> None:
     """The PNG decoder complains in its own way; the answer is the same."""
     path = tmp_path / "half.png"
     noise((120, 90)).save(path)
     path.write_bytes(path.read_bytes()[:9000])
     with pytest.raises(DatasetError, match=r"half\.png is damaged"):
-        images.read_rgb(path)
+        read(path)
 
 
-def test_absent_file_is_named(tmp_path: Path) -> None:
+@READERS
+def test_absent_file_is_named(tmp_path: Path, read: Reader) -> None:
     """A picture that vanished after the listing is told as that."""
     with pytest.raises(DatasetError, match=r"gone\.JPEG is gone"):
-        images.read_rgb(tmp_path / "gone.JPEG")
+        read(tmp_path / "gone.JPEG")
 
 
-def test_unreadable_file_blames_the_host(tmp_path: Path) -> None:
+@READERS
+def test_unreadable_file_blames_the_host(tmp_path: Path, read: Reader) -> None:
     """What the disk refuses may work on another host, or later."""
     with pytest.raises(DatasetError, match="cannot be read") as caught:
-        images.read_rgb(tmp_path)
+        read(tmp_path)
     assert (caught.value.info.blame, caught.value.info.retry) == (Blame.HOST, True)
+
+
+@READERS
+def test_decompression_bomb_is_refused_before_it_is_unpacked(
+    tmp_path: Path, read: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small file that claims to be a huge picture costs no memory; a merely large one is read in silence."""
+    path = tmp_path / "bomb.png"
+    noise((100, 90)).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 8999)
+    assert np.asarray(read(path)).shape == (90, 100, 3)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4499)
+    with pytest.raises(DatasetError, match=r"bomb\.png is damaged.*exceeds limit"):
+        read(path)
+
+
+@READERS
+@pytest.mark.parametrize("size", [(1, 1), (10_000, 1), (1, 10_000)])
+def test_extreme_sizes_are_read(tmp_path: Path, read: Reader, size: tuple[int, int]) -> None:
+    """One pixel, and sides of ten thousand, are pictures like others."""
+    noise(size).save(tmp_path / "extreme.png")
+    assert np.asarray(read(tmp_path / "extreme.png")).shape == (size[1], size[0], 3)
+
+
+def test_opencv_order_is_blue_green_red(tmp_path: Path) -> None:
+    """The same pixels as Pillow's, last channel first."""
+    noise((12, 7)).save(tmp_path / "small.png")
+    expected = np.asarray(images.read_rgb(tmp_path / "small.png"))[..., ::-1]
+    np.testing.assert_array_equal(images.read_bgr(tmp_path / "small.png"), expected)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_only_opencv_turns_a_rotated_picture(tmp_path: Path, suffix: str) -> None:
+    """The scripts of mmcv see a picture as the camera meant it, those of Pillow as it was stored."""
+    path = tmp_path / f"turned.{suffix}"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the stored picture has to be turned right by 90 degrees
+    noise((12, 7)).save(path, exif=exif)
+    stored = np.asarray(images.read_rgb(path))
+    turned = images.read_bgr(path)[..., ::-1]
+    assert (stored.shape, turned.shape) == ((7, 12, 3), (12, 7, 3))
+    np.testing.assert_array_equal(turned, np.rot90(stored, -1))
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"), [("L", "jpg"), ("CMYK", "jpg"), ("RGBA", "png"), ("P", "png"), ("LA", "png"), ("I;16", "png")]
+)
+def test_opencv_reads_odd_modes_as_three_channels(tmp_path: Path, mode: str, suffix: str) -> None:
+    """Grey, CMYK, alpha, palette and 16-bit pictures become what OpenCV's own colour flag makes of them."""
+    path = tmp_path / f"odd.{suffix}"
+    (Image.new(mode, (12, 7), 40_000) if mode == "I;16" else noise((12, 7)).convert(mode)).save(path)
+    pixels = images.read_bgr(path)
+    assert (pixels.shape, str(pixels.dtype)) == ((7, 12, 3), "uint8")
+    np.testing.assert_array_equal(pixels, cv2.imread(str(path), cv2.IMREAD_COLOR))
+
+
+def test_what_opencv_cannot_decode_is_named(tmp_path: Path) -> None:
+    """Pillow knows formats that OpenCV does not."""
+    noise((12, 7)).save(tmp_path / "odd.jpg", format="PCX")
+    with pytest.raises(DatasetError, match=r"odd\.jpg is damaged: OpenCV cannot decode it"):
+        images.read_bgr(tmp_path / "odd.jpg")
 
 
 @pytest.mark.parametrize(
