@@ -95,6 +95,33 @@ class ClassLabels(Protocol):
         """Return the class id of an image, from 0; raises DatasetError for an unknown id."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VocObjects:
+    """What is true of one image of a VOC dataset.
+
+    Attributes:
+        boxes: float32 (N, 4), x1 y1 x2 y2 in pixels of the image, counted from 0 (one less than in the files).
+        labels: int64 (N,), from 1: positions in `VocTruth.class_names`, 0 is the background's.
+        difficult: bool (N,), objects that count neither when found nor when missed.
+    """
+
+    boxes: Array
+    labels: Array
+    difficult: Array
+
+
+@runtime_checkable
+class VocTruth(Protocol):
+    """What a VOC dataset knows besides: the objects in its images."""
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Return the names of the labels; the first one, label 0, is the background."""
+
+    def objects(self, image_id: str) -> VocObjects:
+        """Return the objects of an image, maybe none; raises DatasetError for an unknown id."""
+
+
 class Recipe(Protocol):
     """Everything about one model (design, section 10).
 
