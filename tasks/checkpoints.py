@@ -48,10 +48,12 @@ def read_state_dict(path: Path, *, wrapper: str = "state_dict", prefix: str = "m
 def load_strictly(network: "torch.nn.Module", state: "Mapping[str, torch.Tensor]") -> None:
     """Copy a state dict into a network; every weight must be there, fit, and be a finite number.
 
-    The one exception are BatchNorm's step counters, which old files lack; they keep the network's value.
+    The one exception are BatchNorm's step counters, which old files lack; they keep the network's value. A weight that
+    the network has in several places must be the same under each of its names.
 
     Raises:
-        CheckpointError: naming the first keys that are missing, unexpected or misshapen. The network is unchanged.
+        CheckpointError: naming the first keys that are missing, unexpected, misshapen or at odds with each other. The
+            network is unchanged.
     """
     import torch
 
@@ -79,7 +81,28 @@ def load_strictly(network: "torch.nn.Module", state: "Mapping[str, torch.Tensor]
             f"The checkpoint holds weights that are not finite: {'; '.join(_listed('NaN or infinite', broken))}. "
             "Its training went astray; use another one."
         )
+    torn = [f"{key} and {first}" for key, first in _shared(network) if not _same(state.get(key), state.get(first))]
+    if torn:
+        raise CheckpointError(
+            "The checkpoint holds different values for weights that this network has only once: "
+            f"{'; '.join(_listed('pairs that differ', torn))}. Is it a checkpoint of a variant?"
+        )
     network.load_state_dict({**expected, **state}, strict=True)
+
+
+def _shared(network: "torch.nn.Module") -> list[tuple[str, str]]:
+    """Return the further names of weights that have several, each with the weight's first name."""
+    first_names: dict[int, str] = {}
+    entries = network.state_dict(keep_vars=True)  # the network's own tensors, so that identity tells
+    names = [(key, first_names.setdefault(id(tensor), key)) for key, tensor in entries.items()]
+    return [(key, first) for key, first in names if key != first]
+
+
+def _same(one: "torch.Tensor | None", other: "torch.Tensor | None") -> bool:
+    """Compare two entries; step counters may be absent."""
+    import torch
+
+    return one is other or (one is not None and other is not None and torch.equal(one.float(), other.float()))
 
 
 def _read_weights_only(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from npuq.errors import CheckpointError
-from tasks import registry
+from tasks import checkpoints, registry
 
 Weights = dict[str, torch.Tensor]
 
@@ -93,6 +93,31 @@ def test_same_weight_twice_is_refused(tmp_path: Path, published: Weights) -> Non
     """With and without the prefix, one of the two would be lost in silence."""
     with pytest.raises(CheckpointError, match=r"both with and without 'module\.'"):
         load(save(published | parallel({"fc.bias": published["fc.bias"]}), tmp_path / "both.tar"))
+
+
+@pytest.fixture
+def tied() -> torch.nn.Module:
+    """Return a network that has one convolution under two names, as heads do that serve several levels."""
+    convolution = torch.nn.Conv2d(2, 2, 1, bias=False)
+    levels = [torch.nn.Sequential(convolution, torch.nn.BatchNorm2d(2)) for _ in range(2)]
+    return torch.nn.ModuleList(levels).eval()
+
+
+def test_shared_weight_is_loaded_from_equal_copies(tied: torch.nn.Module) -> None:
+    """A state dict lists a shared weight under each of its names."""
+    state = {key: torch.ones_like(value) for key, value in tied.state_dict().items()}
+    checkpoints.load_strictly(tied, state)
+    assert {key for key, value in tied.state_dict().items() if bool((value == 1).all())} == set(state)
+
+
+def test_copies_of_a_shared_weight_that_differ_are_refused(tied: torch.nn.Module) -> None:
+    """The last one would win in silence; it is a checkpoint of another network instead."""
+    state = {key: torch.ones_like(value) for key, value in tied.state_dict().items()}
+    state["1.0.weight"] = torch.full_like(state["1.0.weight"], 1.5)
+    before = tied.get_parameter("0.0.weight").clone()
+    with pytest.raises(CheckpointError, match=r"1 pairs that differ \(1\.0\.weight and 0\.0\.weight\)"):
+        checkpoints.load_strictly(tied, state)
+    assert torch.equal(tied.get_parameter("0.0.weight"), before)
 
 
 @pytest.mark.parametrize("content", [{"model": {}}, [1, 2], {}, {"state_dict": 3}])
