@@ -122,6 +122,21 @@ class VocTruth(Protocol):
         """Return the objects of an image, maybe none; raises DatasetError for an unknown id."""
 
 
+@runtime_checkable
+class CocoTruth(Protocol):
+    """What a COCO dataset knows besides: the objects in its images."""
+
+    @property
+    def instances(self) -> Mapping[str, Any]:
+        """Return `images`, `annotations` and `categories` as in instances_val2017.json, of its own images only.
+
+        Annotations have `image_id`, `category_id`, `bbox` (x y width height), `area` and `iscrowd`.
+        """
+
+    def coco_image_id(self, image_id: str) -> int:
+        """Return the number by which annotations name an image; raises DatasetError for an unknown id."""
+
+
 class Recipe(Protocol):
     """Everything about one model (design, section 10).
 
