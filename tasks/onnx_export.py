@@ -45,6 +45,7 @@ def write_onnx(
         dynamic = {spec.name: {spec.shape.index("N"): BATCH_AXIS} for spec in (*inputs, *outputs)}
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the exporter announces its successor
+        warnings.filterwarnings("ignore", "Constant folding - ", UserWarning)  # it leaves a node in the graph
         torch.onnx.export(
             network,
             example,

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 ENTRY_POINT_GROUP: Final = "npuq.recipes"
 
 #: Recipe id -> module whose `RECIPE` it is. A built-in id wins over a third party's recipe of the same name.
-_BUILT_IN: Final[dict[str, str]] = {"mobilenet_v1": "tasks.recipes.mobilenet_v1"}
+_BUILT_IN: Final[dict[str, str]] = {
+    "efficientdet_d0": "tasks.recipes.efficientdet_d0",
+    "mobilenet_v1": "tasks.recipes.mobilenet_v1",
+}
 
 
 def names() -> tuple[str, ...]:
