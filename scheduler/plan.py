@@ -4,7 +4,7 @@ Parameters of each kind (JSON values):
 
 | kind | params |
 | --- | --- |
-| export | none |
+| export | batch_size, of recipes without a dynamic batch axis |
 | convert | batch_size (without gears of it), precision, soc_version; where there are any: atc (options of ATC), cann |
 | infer | batch_size, precision, dataset, dataset_digest, limit, pass, start, stop, preprocessing_version |
 | evaluate | batch_size, precision, soc_version, dataset, dataset_digest, limit, samples, passes |
@@ -102,6 +102,11 @@ def check_conversions(spec: RunSpec, recipe: Recipe) -> None:
         options = merged(spec.atc, recipes, precision)
         for batch_size in spec.batch_sizes:
             input_shapes(recipe.inputs, batch_size, options)
+            if options.batch_gears and not recipe.dynamic_batch and spec.source.kind is SourceKind.WEIGHTS:
+                raise InvalidRequestError(
+                    f"dynamic_batch_size: {recipe.id} is exported for one batch size at a time, as in its guide; "
+                    "leave the gears out, or give an ONNX with a dynamic batch axis (--onnx)"
+                )
             if spec.runs_models and options.batch_gears and batch_size not in options.batch_gears:
                 gears = ", ".join(str(gear) for gear in options.batch_gears)
                 raise InvalidRequestError(
@@ -141,8 +146,10 @@ class _Graph:
 
     def build(self) -> list[NewJob]:
         """Return all jobs, one batch size after another, so that the first results come early."""
-        if JobKind.EXPORT in self._kinds:
-            self._add(JobKind.EXPORT, "export", {})
+        if self._spec.goals == (JobKind.EXPORT,):
+            for batch_size in self._spec.batch_sizes:
+                self._add_export(batch_size)
+            return self._jobs
         if self._spec.reference:
             self._add_reference()
             return self._jobs
@@ -161,7 +168,8 @@ class _Graph:
             "passes": list(self._recipe.passes),
             "preprocessing_version": self._recipe.preprocessing_version,
         }
-        self._add(JobKind.EVALUATE, "evaluate reference", params, {"onnx": ("export",)})
+        onnx = self._add_export(self._spec.batch_sizes[0])
+        self._add(JobKind.EVALUATE, "evaluate reference", params, {"onnx": (onnx,)})
 
     def _add_configuration(self, batch_size: int, precision: Precision) -> None:
         name = f"bs{batch_size} {precision}"
@@ -176,6 +184,13 @@ class _Graph:
         if JobKind.BENCHMARK in self._kinds:
             params = base | self._spec.benchmark.model_dump()
             self._add(JobKind.BENCHMARK, f"benchmark {name}", params, model)
+
+    def _add_export(self, batch_size: int) -> str:
+        """Add the export for a batch size unless it is there, once for all where the axis is dynamic; its label."""
+        label = "export" if self._recipe.dynamic_batch else f"export bs{batch_size}"
+        if JobKind.EXPORT in self._kinds and label not in self._labels:
+            self._add(JobKind.EXPORT, label, {} if self._recipe.dynamic_batch else {"batch_size": batch_size})
+        return label
 
     def _add_conversion(self, batch_size: int, precision: Precision) -> str:
         """Add the conversion for a configuration unless it is there; return its label.
@@ -193,7 +208,7 @@ class _Graph:
             params["atc"] = options.to_json()
         if self._spec.cann is not None:
             params["cann"] = self._spec.cann
-        self._add(JobKind.CONVERT, label, params, {"onnx": ("export",)}, self._spec.atc.files)
+        self._add(JobKind.CONVERT, label, params, {"onnx": (self._add_export(batch_size),)}, self._spec.atc.files)
         return label
 
     def _add_shards(self, name: str, base: Mapping[str, Any], model: Mapping[str, tuple[str, ...]]) -> list[str]:

@@ -151,6 +151,8 @@ class Recipe(Protocol):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     preprocessing_version: int
+    dynamic_batch: bool
+    """Whether `export` can leave the batch axis open; if not, there is one ONNX per batch size."""
 
     def network(self) -> "torch.nn.Module":
         """Return the published architecture in eval mode, keys as published."""

@@ -48,6 +48,7 @@ class MobileNetV1:
     inputs: tuple[TensorSpec, ...] = (TensorSpec(name="image", dtype="float32", shape=("N", 3, CROPPED, CROPPED)),)
     outputs: tuple[TensorSpec, ...] = (TensorSpec(name="class", dtype="float32", shape=("N", CLASSES)),)
     preprocessing_version = 1
+    dynamic_batch = True
 
     def network(self) -> "torch.nn.Module":
         """Return the network in eval mode; keys `model.<block>.<layer>.*` and `fc.*`, as published."""

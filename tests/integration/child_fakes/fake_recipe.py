@@ -26,6 +26,7 @@ class FakePixels:
     inputs = (TensorSpec(name="image", dtype="float32", shape=("N", *SHAPE)),)
     outputs = (TensorSpec(name="class", dtype="float32", shape=("N", 2)),)
     preprocessing_version = 1
+    dynamic_batch = True
 
     def network(self) -> "torch.nn.Module":
         """Refuse."""

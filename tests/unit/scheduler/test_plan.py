@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db.records import NewJob
+from npuq.atc_options import AtcOptions
 from npuq.errors import InvalidRequestError, NotFoundError
 from npuq.precision import Precision
 from npuq.specs import BenchmarkProtocol, RunSpec, Source, SourceKind
@@ -21,7 +22,7 @@ FLEET = [device("h1.npu0.0"), device("h1.npu1.0"), host_slot()]
 GOALS = st.lists(st.sampled_from(list(JobKind)), min_size=1, unique=True).map(tuple)
 
 
-def recipe(*passes: str) -> Recipe:
+def recipe(*passes: str, dynamic_batch: bool = True) -> Recipe:
     """Return what planning wants to know of a recipe."""
     known = SimpleNamespace(
         id="mobilenet_v1",
@@ -29,6 +30,7 @@ def recipe(*passes: str) -> Recipe:
         dataset_format="imagenet",
         passes=passes or ("main",),
         preprocessing_version=1,
+        dynamic_batch=dynamic_batch,
         inputs=INPUTS,
     )
     return cast("Recipe", known)
@@ -57,19 +59,22 @@ def possible(goals: tuple[JobKind, ...], kind: SourceKind) -> bool:
     batch_sizes=st.lists(st.integers(1, 64), min_size=1, max_size=4, unique=True).map(tuple),
     precisions=st.lists(st.sampled_from(list(Precision)), min_size=1, unique=True).map(tuple),
     passes=st.sampled_from([("main",), ("original", "flipped")]),
+    dynamic_batch=st.booleans(),
 )
 def test_every_plan_is_a_graph_that_reaches_its_goals(
+    *,
     goals: tuple[JobKind, ...],
     kind: SourceKind,
     batch_sizes: tuple[int, ...],
     precisions: tuple[Precision, ...],
     passes: tuple[str, ...],
+    dynamic_batch: bool,
 ) -> None:
     """Labels and ids are unique, parents come first, every goal is there for every configuration, nothing dangles."""
     if not possible(goals, kind):
         return
     spec = run_spec(goals=goals, source=source(kind), batch_sizes=batch_sizes, precisions=precisions)
-    graph = plan(spec, recipe=recipe(*passes))
+    graph = plan(spec, recipe=recipe(*passes, dynamic_batch=dynamic_batch))
     labels = [job.label for job in graph]
     assert len(set(labels)) == len({job.job_id for job in graph}) == len(graph)
     for position, job in enumerate(graph):
@@ -78,7 +83,8 @@ def test_every_plan_is_a_graph_that_reaches_its_goals(
     for goal in goals:
         made = [job for job in graph if job.kind is goal]
         configurations = {(job.params.get("batch_size"), job.params.get("precision")) for job in made}
-        assert len(configurations) == (1 if goal is JobKind.EXPORT else len(batch_sizes) * len(precisions))
+        exports = 1 if dynamic_batch else len(batch_sizes)
+        assert len(configurations) == (exports if goal is JobKind.EXPORT else len(batch_sizes) * len(precisions))
     needed = {label for job in graph for labels_ in job.parents.values() for label in labels_}
     assert {job.kind for job in graph if job.label not in needed} <= set(goals)
 
@@ -100,6 +106,26 @@ def test_a_sweep_exports_once_and_converts_per_batch_size() -> None:
     counts = {kind: sum(job.kind is kind for job in graph) for kind in JobKind}
     assert (counts[JobKind.EXPORT], counts[JobKind.CONVERT], counts[JobKind.EVALUATE]) == (1, 3, 3)
     assert [job.params["batch_size"] for job in graph if job.kind is JobKind.CONVERT] == [1, 4, 8]
+
+
+def test_a_recipe_of_fixed_batch_is_exported_per_batch_size() -> None:
+    """Precisions share the ONNX of their batch size; the size is part of its content key."""
+    spec = run_spec(batch_sizes=(1, 4), precisions=(Precision.FP16, Precision.MIXED))
+    graph = plan(spec, recipe=recipe(dynamic_batch=False))
+    exports = [job for job in graph if job.kind is JobKind.EXPORT]
+    assert [(job.label, job.params) for job in exports] == [
+        ("export bs1", {"batch_size": 1}),
+        ("export bs4", {"batch_size": 4}),
+    ]
+    taken = {(job.params["batch_size"], job.parents["onnx"]) for job in graph if job.kind is JobKind.CONVERT}
+    assert taken == {(1, ("export bs1",)), (4, ("export bs4",))}
+
+
+def test_gears_of_the_batch_need_a_dynamic_export() -> None:
+    """An ONNX of one batch size has no axis for them."""
+    spec = run_spec(goals=(JobKind.CONVERT,), batch_sizes=(1, 4), atc=AtcOptions(dynamic_batch_size=(1, 4)))
+    with pytest.raises(InvalidRequestError, match="one batch size at a time"):
+        plan(spec, recipe=recipe(dynamic_batch=False))
 
 
 @pytest.mark.parametrize("limit", [None, 50, 10_000])
