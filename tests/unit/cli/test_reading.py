@@ -170,6 +170,6 @@ def test_status_of_a_home_without_processes(npuq: Npuq) -> None:
 
 def test_recipes_are_listed_and_shown(npuq: Npuq) -> None:
     """Names alone need no recipe to be imported."""
-    assert npuq("recipes", "list", "-o", "name").out == "mobilenet_v1\n"
+    assert "mobilenet_v1" in npuq("recipes", "list", "-o", "name").out.splitlines()
     assert npuq("recipes", "show", "mobilenet_v1", "-o", "json").json["inputs"][0]["name"] == "image"
     assert "mobilenet_v1" in npuq("recipes", "show", "mobilnet").err
