@@ -19,6 +19,7 @@ ENTRY_POINT_GROUP: Final = "npuq.recipes"
 _BUILT_IN: Final[dict[str, str]] = {
     "efficientdet_d0": "tasks.recipes.efficientdet_d0",
     "mobilenet_v1": "tasks.recipes.mobilenet_v1",
+    "nas_fpn": "tasks.recipes.nas_fpn",
     "ssd_mobilenetv2": "tasks.recipes.ssd_mobilenetv2",
 }
 
