@@ -5,12 +5,15 @@ The figures are data (`recipes/references.toml`), never code; this module only r
 
 import tomllib
 from collections import Counter
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from npuq.precision import Precision
 from tasks.metrics import METRICS
 
 REFERENCES_FILE: Final = Path(__file__).parent / "recipes" / "references.toml"
@@ -27,6 +30,7 @@ class Reference(_Strict):
         recipe: recipe id.
         chip: soc version (`Ascend310P3`) or GPU; None: the framework the model was trained in.
         scope: whether the number is one chip's or a whole card's; an Ascend310 card has four chips.
+        precision: of the OM that gave the number; None where there was none, or the source does not tell.
         batch_size: None where the source gives one number for all.
         dataset: as the source names it.
         metric: a name of `tasks.metrics`.
@@ -39,6 +43,7 @@ class Reference(_Strict):
     recipe: str
     chip: str | None = None
     scope: Literal["chip", "card"] | None = None
+    precision: Precision | None = None
     batch_size: Annotated[int, Field(ge=1)] | None = None
     dataset: str
     metric: str
@@ -65,18 +70,43 @@ class Tolerance(_Strict):
     Attributes:
         recipe: recipe id.
         metrics: names of `tasks.metrics`.
+        compared: whether each metric is held against its own reference, or the mean of all against the mean of theirs.
         max_relative_drop: largest allowed fall, relative to the reference; 0.01 is the guides' "within 1 %".
         source: where the rule comes from.
     """
 
     recipe: str
     metrics: tuple[str, ...] = Field(min_length=1)
+    compared: Literal["each", "mean"] = "each"
     max_relative_drop: float = Field(gt=0, lt=1)
     source: str
+
+    @model_validator(mode="after")
+    def _metrics_exist(self) -> Self:
+        unknown = [name for name in self.metrics if name not in METRICS]
+        if unknown:
+            raise ValueError(f"unknown metric {unknown[0]!r}")
+        return self
 
     def allows(self, value: float, reference: float) -> bool:
         """Tell whether a value is good enough; better than the reference always is."""
         return value >= reference * (1 - self.max_relative_drop)
+
+    def passes(self, values: Mapping[str, float], references: Mapping[str, float]) -> bool:
+        """Tell whether all metrics of the rule are good enough.
+
+        Args:
+            values: metric name -> what was measured; others than the rule's are ignored.
+            references: metric name -> what was published, likewise.
+
+        Raises:
+            KeyError: a metric of the rule is missing in one of them.
+        """
+        pairs = [(values[name], references[name]) for name in self.metrics]
+        if self.compared == "mean":
+            measured, published = zip(*pairs, strict=True)
+            return self.allows(fmean(measured), fmean(published))
+        return all(self.allows(value, reference) for value, reference in pairs)
 
 
 class References(_Strict):
@@ -88,7 +118,7 @@ class References(_Strict):
     @model_validator(mode="after")
     def _one_number_each(self) -> Self:
         keys = Counter(
-            (item.recipe, item.chip, item.scope, item.batch_size, item.metric)
+            (item.recipe, item.chip, item.scope, item.precision, item.batch_size, item.metric)
             for item in self.reference
             if item.superseded is None
         )
