@@ -1,12 +1,14 @@
 """Top-1 to Top-5 of class scores, counted as the guides' script counts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
-from tasks.protocols import Array
+from npuq.errors import DatasetError
+from tasks import coverage
+from tasks.protocols import Array, ClassLabels, Dataset, Prediction
 
 TOP: Final = 5
 #: Networks with this many outputs have a background class at 0, so their class ids are one higher.
@@ -47,6 +49,26 @@ class TopKCounts:
                 *ranks,
             ],
         }
+
+
+def score(predictions: Mapping[str, Prediction], dataset: Dataset) -> TopKCounts:
+    """Count the hits of a classifier in a dataset.
+
+    Args:
+        predictions: image id -> `ClassScores`.
+        dataset: one with `ClassLabels`.
+
+    Raises:
+        DatasetError: an image without a prediction, a prediction without an image, no image, predictions that are no
+            class scores, or a dataset without labels.
+    """
+    if not isinstance(dataset, ClassLabels):
+        raise DatasetError(
+            f"The dataset {dataset.ref.name!r} ({dataset.ref.format}) has no class labels; this recipe is scored on a "
+            "dataset of the format 'imagenet'."
+        )
+    scores = coverage.class_scores_of(predictions, dataset)
+    return count([of_image.scores for of_image in scores.values()], [dataset.label(image_id) for image_id in scores])
 
 
 def count(scores: Sequence[Array], labels: Sequence[int]) -> TopKCounts:

@@ -8,14 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from npuq.errors import DatasetError
 from tasks import checkpoints, onnx_export
-from tasks.protocols import Array, ClassLabels, ClassScores, Dataset, Prediction, Recipe, Sample, TensorSpec
+from tasks.protocols import Array, ClassScores, Dataset, Prediction, Recipe, Sample, TensorSpec
 
 if TYPE_CHECKING:
     import torch
-
-    from tasks.top_k import TopKCounts
 
 CLASSES: Final = 1000
 FEATURES: Final = 1024
@@ -116,42 +113,17 @@ class MobileNetV1:
         Raises:
             DatasetError: an image without a prediction, a prediction without an image, or a dataset without labels.
         """
-        counts = _count(predictions, dataset)
+        from tasks import top_k
+
+        counts = top_k.score(predictions, dataset)
         return {"top1": counts.percent(1), "top5": counts.percent(5)}
 
     def evaluation_facts(self, predictions: Mapping[str, Prediction], dataset: Dataset) -> dict[str, Any]:
         """Return `correct_at_rank` (images right among the best 1 to 5) and the `guide_report` block."""
-        counts = _count(predictions, dataset)
+        from tasks import top_k
+
+        counts = top_k.score(predictions, dataset)
         return {"correct_at_rank": list(counts.correct_at_rank), "guide_report": counts.guide_report()}
-
-
-def _count(predictions: Mapping[str, Prediction], dataset: Dataset) -> "TopKCounts":
-    from tasks import top_k
-
-    if not isinstance(dataset, ClassLabels):
-        raise DatasetError(
-            f"The dataset {dataset.ref.name!r} ({dataset.ref.format}) has no class labels; "
-            "MobileNetV1 is scored on a dataset of the format 'imagenet'."
-        )
-    image_ids = dataset.image_ids
-    missing = [image_id for image_id in image_ids if image_id not in predictions]
-    unknown = sorted(predictions.keys() - set(image_ids))
-    if missing or unknown or not image_ids:
-        raise DatasetError(
-            f"Predictions and dataset {dataset.ref.name!r} do not match: {len(missing)} of {len(image_ids)} images "
-            f"without a prediction ({', '.join(missing[:3]) or 'none'}), {len(unknown)} predictions without an image "
-            f"({', '.join(unknown[:3]) or 'none'})."
-        )
-    return top_k.count(
-        [_scores(image_id, predictions[image_id]) for image_id in image_ids],
-        [dataset.label(image_id) for image_id in image_ids],
-    )
-
-
-def _scores(image_id: str, prediction: Prediction) -> Array:
-    if not isinstance(prediction, ClassScores):
-        raise DatasetError(f"The prediction for {image_id} is not class scores; it belongs to another recipe.")
-    return prediction.scores
 
 
 def _convolution(channels: int, out: int, *, stride: int) -> "torch.nn.Sequential":

@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from npuq.errors import DatasetError
 from tasks import top_k
+from tests.unit.tasks.memory_coco import random_coco
 
 
 @given(
@@ -62,3 +64,9 @@ def test_report_has_the_guides_strings() -> None:
         "Top4 accuracy": "88.0%",
         "Top5 accuracy": "89.0%",
     }
+
+
+def test_dataset_without_labels_is_refused() -> None:
+    """A classifier cannot be scored against boxes."""
+    with pytest.raises(DatasetError, match="'memory' \\(coco\\) has no class labels"):
+        top_k.score({}, random_coco(0))
