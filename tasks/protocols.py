@@ -195,6 +195,15 @@ class SuggestsAtcOptions(Protocol):
         """Return the TOML file with the table `[atc]`; see `tasks.atc_request`."""
 
 
+@runtime_checkable
+class PublishesReferences(Protocol):
+    """What a recipe of another distribution may offer besides: the published figures of its model."""
+
+    @property
+    def references_file(self) -> Path:
+        """Return the TOML file; see `tasks.references`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BoundTensor:
     """An input or output of a loaded model; -1 in `shape` where nothing is bound, or only a run tells."""

@@ -13,8 +13,10 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from npuq.errors import InvalidRequestError
 from npuq.precision import Precision
 from tasks.metrics import METRICS
+from tasks.protocols import PublishesReferences, Recipe
 
 REFERENCES_FILE: Final = Path(__file__).parent / "recipes" / "references.toml"
 
@@ -113,7 +115,7 @@ class References(_Strict):
     """All published figures and rules."""
 
     reference: tuple[Reference, ...]
-    tolerance: tuple[Tolerance, ...]
+    tolerance: tuple[Tolerance, ...] = ()
 
     @model_validator(mode="after")
     def _one_number_each(self) -> Self:
@@ -143,5 +145,35 @@ class References(_Strict):
 @cache
 def load() -> References:
     """Return the figures that npuq ships; raises ValueError when the file is not well-formed."""
-    with REFERENCES_FILE.open("rb") as stream:
+    return _read(REFERENCES_FILE)
+
+
+def of_recipe(recipe: Recipe) -> References:
+    """Return the figures and rules of one recipe: of its own file where it brings one, else of npuq's.
+
+    Raises:
+        InvalidRequestError: its own file is wrong: a mistake of the recipe's author.
+    """
+    if not isinstance(recipe, PublishesReferences):
+        shipped = load()
+        return References(
+            reference=tuple(item for item in shipped.reference if item.recipe == recipe.id),
+            tolerance=tuple(rule for rule in shipped.tolerance if rule.recipe == recipe.id),
+        )
+    path = recipe.references_file
+    try:
+        own = _read(path)
+    except (OSError, ValueError) as error:
+        raise InvalidRequestError(f"{path} holds no published figures as npuq reads them: {error}") from error
+    others = {item.recipe for item in own.reference} | {rule.recipe for rule in own.tolerance}
+    others.discard(recipe.id)
+    if others:
+        raise InvalidRequestError(
+            f"{path} speaks of {', '.join(sorted(others))}; {recipe.id} brings it, for itself only"
+        )
+    return own
+
+
+def _read(path: Path) -> References:
+    with path.open("rb") as stream:
         return References.model_validate(tomllib.load(stream))

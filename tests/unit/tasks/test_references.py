@@ -3,12 +3,14 @@
 import csv
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pydantic import ValidationError
 
+from npuq.errors import InvalidRequestError
 from tasks import references, registry
+from tasks.protocols import Recipe
 from tasks.references import References
 
 FIGURE = {
@@ -172,3 +174,63 @@ def test_two_figures_for_one_thing_need_a_decision() -> None:
     with pytest.raises(ValidationError, match="two numbers"):
         with_figures(FIGURE, other)
     assert with_figures(FIGURE, other | {"superseded": "an older page"}).of("mobilenet_v1")[0].value == 69.52
+
+
+class Guest:
+    """A recipe of another distribution, as far as figures go."""
+
+    id = "guest"
+
+    def __init__(self, references_file: Path) -> None:
+        self.references_file = references_file
+
+
+def figures_from(path: Path, text: str) -> References:
+    path.write_text(text, encoding="utf-8")
+    return references.of_recipe(cast("Recipe", Guest(path)))
+
+
+def test_figures_of_a_built_in_recipe_are_the_shipped_ones() -> None:
+    """Its own and no other's."""
+    found = references.of_recipe(registry.get("nas_fpn"))
+    assert [item.value for item in found.reference] == [0.405, 62.17950873049252, 62.3]
+    assert [rule.metrics for rule in found.tolerance] == [("mAP",)]
+
+
+FIGURE_OF_A_GUEST = """
+[[reference]]
+recipe = "guest"
+dataset = "ImageNet val"
+metric = "top1"
+unit = "percent"
+value = 58.178
+source = "their page"
+
+[[tolerance]]
+recipe = "guest"
+metrics = ["top1"]
+max_relative_drop = 0.01
+source = "their rule"
+"""
+
+
+def test_recipe_of_another_distribution_brings_its_own_figures(tmp_path: Path) -> None:
+    """They are read and checked like npuq's."""
+    found = figures_from(tmp_path / "references.toml", FIGURE_OF_A_GUEST)
+    assert [item.value for item in found.of("guest", metric="top1")] == [58.178]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (FIGURE_OF_A_GUEST.replace("percent", "fraction"), "measured in percent"),
+        (FIGURE_OF_A_GUEST.replace('"guest"', '"mobilenet_v1"', 1), "speaks of mobilenet_v1"),
+        ("[[reference]", "no published figures"),
+        ("", "Field required"),
+    ],
+)
+def test_wrong_file_of_another_distribution_is_named(tmp_path: Path, text: str, said: str) -> None:
+    """The author of that recipe reads what to mend, and no figure of ours can be replaced."""
+    with pytest.raises(InvalidRequestError, match=said) as caught:
+        figures_from(tmp_path / "references.toml", text)
+    assert "references.toml" in caught.value.info.message
