@@ -10,6 +10,7 @@ import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -99,9 +100,33 @@ def score(
             "recipe is scored on a dataset of the format 'coco'."
         )
     detections = coverage.detections_of(predictions, dataset)
-    found = {dataset.coco_image_id(image_id): of_image for image_id, of_image in detections.items()}
+    return _answer(_Question(predictions=predictions, detections=detections, dataset=dataset, limits=limits))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Question:
+    """What is asked. Equal is only what is the same: neither predictions nor datasets change once they are made."""
+
+    predictions: Mapping[str, Prediction]
+    detections: Mapping[str, Detections]
+    dataset: CocoTruth
+    limits: tuple[int, ...]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Question) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def _identity(self) -> tuple[int, int, tuple[int, ...]]:
+        return id(self.predictions), id(self.dataset), self.limits
+
+
+@lru_cache(maxsize=1)  # a recipe is asked for its metrics, then for what is behind them: val2017 takes 40 seconds
+def _answer(question: _Question) -> CocoScores:
+    found = {question.dataset.coco_image_id(name): of_image for name, of_image in question.detections.items()}
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools talks to people
-        return _evaluate(dataset.instances, found, limits)
+        return _evaluate(question.dataset.instances, found, question.limits)
 
 
 def _evaluate(instances: Mapping[str, Any], found: Mapping[int, Detections], limits: tuple[int, ...]) -> CocoScores:

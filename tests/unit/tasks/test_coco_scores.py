@@ -5,6 +5,7 @@ import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -181,6 +182,20 @@ def test_categories_with_objects_are_scored_one_by_one() -> None:
     assert np.mean([row["mAP"] for row in table.values()]) == pytest.approx(scores.metrics()["mAP"])
     counted = [entry for entry in dataset.instances["annotations"] if not entry["iscrowd"]]
     assert sum(row["objects"] for row in table.values()) == len(counted)
+
+
+def test_same_question_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metrics and facts are asked one after the other; others get an answer of their own."""
+    evaluate = Mock(side_effect=coco_scores._evaluate)
+    monkeypatch.setattr(coco_scores, "_evaluate", evaluate)
+    dataset, predictions = random_coco(17), random_detections(random_coco(17), 18)
+    assert coco_scores.score(predictions, dataset) is coco_scores.score(predictions, dataset)
+    assert evaluate.call_count == 1
+    again = coco_scores.score(dict(predictions), dataset)
+    coco_scores.score(predictions, dataset, max_detections=(1, 2, 100))
+    assert evaluate.call_count == 3
+    assert again.metrics() == coco_scores.score(predictions, random_coco(17)).metrics()
+    assert evaluate.call_count == 4
 
 
 def test_truth_is_left_as_it_was() -> None:
