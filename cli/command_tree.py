@@ -76,7 +76,9 @@ TREE: Final[Mapping[str, Command | Group]] = {
         help="The datasets that jobs may use.", verbs=_verbs("datasets", "add", "list", "verify"), panel=LOOK
     ),
     "devices": Group(
-        help="The chips of the fleet.", verbs=_verbs("devices", "list", "drain", "resume", "quarantine"), panel=RUN
+        help="The chips of the fleet.",
+        verbs=_verbs("devices", "list", "show", "events", "drain", "resume", "quarantine"),
+        panel=RUN,
     ),
     "worker": Command(module="cli.worker", panel=RUN),
     "scheduler": Command(module="cli.scheduler", panel=RUN),

@@ -24,6 +24,7 @@ SHOWN_JOBS = 5
 def command(ctx: typer.Context, target: Target = "@last") -> None:
     """Say in words why a run or a job stands where it stands."""
     from cli.ids import find_target
+    from cli.invocation import as_called
     from cli.reasons import explain_run
     from cli.words import counted
     from db import job_queries, leadership
@@ -38,7 +39,7 @@ def command(ctx: typer.Context, target: Target = "@last") -> None:
                 sentences += ["", *_explain(session, connection, job)]
                 if alike:
                     sentences.append(f"and {counted(alike, 'more job')} like it")
-    sys.stdout.write("".join(f"{sentence}\n" for sentence in sentences))
+    sys.stdout.write("".join(f"{as_called(sentence)}\n" for sentence in sentences))
 
 
 def _in_trouble(jobs: "Sequence[JobRecord]") -> "list[tuple[JobRecord, int]]":

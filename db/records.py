@@ -163,8 +163,9 @@ class NewDevice:
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceEventRecord:
-    """A move of a device, and why."""
+    """A move of a device, and why. A higher `event_id` is newer."""
 
+    event_id: int
     device_id: str
     at: datetime
     state: DeviceState

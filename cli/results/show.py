@@ -18,7 +18,7 @@ def command(
     output: Output = Format.TABLE,
 ) -> None:
     """Show one result with everything that is known of how it came about."""
-    from cli.documents import result_detail_document
+    from cli.documents import RESULT_DETAIL_FIELDS, result_detail_document
     from cli.output import show_one
     from cli.views import results_view
     from db import results
@@ -28,4 +28,5 @@ def command(
     if len(found) != 1:
         problem = "is not unique" if found else "is no result"
         raise NotFoundError(f"{result!r} {problem}; see: npuq results list")
-    show_one(found[0], replace(results_view(datetime.now(UTC)), document=result_detail_document), output)
+    view = replace(results_view(datetime.now(UTC)), document=result_detail_document, fields=RESULT_DETAIL_FIELDS)
+    show_one(found[0], view, output)
