@@ -25,7 +25,7 @@ def command(
 
     with open_session(ctx) as session:
         with session.read() as connection:
-            found = find_target(connection, target)
+            found = find_target(connection, target, session.waiting())
             jobs = [found.job] if found.job else job_queries.find(connection, run_id=found.run.run_id)
         writer = attempt_logs.LogWriter(session=session, prefixed=found.job is None, tail=tail)
         try:

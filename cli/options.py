@@ -17,6 +17,9 @@ Target = Annotated[
 Targets = Annotated[
     list[str], typer.Argument(metavar="ID...", help="Runs or jobs: unique beginnings of their ids, or @last.")
 ]
+Timeout = Annotated[
+    str | None, typer.Option("--timeout", metavar="90s|5m|2h", help="Wait at most so long; then exit code 4.")
+]
 DeviceArgument = Annotated[str, typer.Argument(metavar="DEVICE", help="A device: a unique beginning of its id.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why, for those who look at the device later.")]
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The dataset's folder, as the workers see it.")]

@@ -150,7 +150,7 @@ def test_a_dataset_folder_that_is_not_on_the_worker_is_the_hosts_fault(laptop: L
     laptop.add_dataset("moved", root)
     shutil.rmtree(root)
     run_id = laptop.evaluate("moved")
-    laptop.wait(run_id, code=1)
+    laptop.wait(run_id, code=3)
     failed = [job for job in laptop.jobs(run_id, "infer") if job["state"] == "failed"]
     assert failed
     assert {job["error"]["blame"] for job in failed} == {"host"}
