@@ -303,8 +303,15 @@ def postgresql_copy(server: PostgresqlServer) -> Iterator[Database]:
 
 def search(new_database: Callable[[], AbstractContextManager[Database]], examples: int) -> None:
     """Look for a sequence of events that breaks an invariant."""
+
+    class FleetThere(Fleet):
+        """The fleet on that kind of database; Hypothesis makes one for each example."""
+
+        def __init__(self) -> None:
+            super().__init__(new_database)
+
     run_state_machine_as_test(
-        partial(Fleet, new_database),
+        FleetThere,
         settings=settings(
             max_examples=2_000 if DEEP else examples,
             stateful_step_count=100 if DEEP else 50,
