@@ -19,14 +19,10 @@ class Command:
     Attributes:
         module: where its function `command` is.
         panel: heading under which `npuq --help` lists it.
-        hidden: left out of the help.
-        passthrough: takes any arguments as they are.
     """
 
     module: str
     panel: str = ""
-    hidden: bool = False
-    passthrough: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +82,11 @@ TREE: Final[Mapping[str, Command | Group]] = {
     "config": Group(help="The settings.", verbs=_verbs("config", "show"), panel=RUN),
     "doctor": Command(module="cli.doctor", panel=RUN),
     "version": Command(module="cli.version", panel=RUN),
-    "emulator": Command(module="cli.emulator", hidden=True, passthrough=True),
+    "emulator": Group(
+        help="Cards that are not there, and what is wrong with them.",
+        verbs=_verbs("emulator", "install", "show", "fault", "clear"),
+        panel=RUN,
+    ),
 }
 
 
@@ -120,11 +120,8 @@ def _build(name: str, entry: Command | Group) -> TyperCommand | TyperGroup:
         )
         return with_commands(group, entry.verbs)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    settings = _context_settings()
-    if entry.passthrough:
-        settings |= {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
     register = app.command(
-        name, context_settings=settings, hidden=entry.hidden, rich_help_panel=entry.panel or None, no_args_is_help=False
+        name, context_settings=_context_settings(), rich_help_panel=entry.panel or None, no_args_is_help=False
     )
     register(import_module(entry.module).command)
     return cast("TyperCommand", typer.main.get_command(app))
