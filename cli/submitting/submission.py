@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from cli.output import Format, show_many, write_json
+from cli.output import Format, show_many, tell, write_json
 from cli.session import Session, open_session
 from cli.submitting.request import Request, check_names, known_datasets
+from cli.text_tables import as_json
 from npuq.errors import ExitCode, InvalidRequestError
 
 if TYPE_CHECKING:
@@ -81,24 +82,26 @@ def _upload_bar(path: Path) -> Iterator[Callable[[int], None] | None]:
 
 
 def _announce(submission: "Submission", manner: Manner) -> None:
-    if manner.output in {Format.JSON, Format.NDJSON}:
+    if manner.output is Format.JSON:
         write_json(asdict(submission))
+    elif manner.output is Format.NDJSON:
+        sys.stdout.write(f"{as_json(asdict(submission))}\n")
     elif manner.output is Format.NAME or not sys.stdout.isatty():
         sys.stdout.write(f"{submission.run_id}\n")
     else:
         sys.stdout.write(f"submitted run {submission.run_id}\n")
     sys.stdout.flush()
     if not submission.seen:
-        sys.stderr.write(
+        tell(
             f"{submission.problem}\nThe submission waits in the outbox and is sent again by the next npuq command; "
-            "start a fleet with: npuq up\n"
+            "start a fleet with: npuq up"
         )
     elif sys.stdout.isatty() and not manner.watch:
-        sys.stderr.write(
+        tell(
             "The scheduler plans it now and gives its jobs to the chips. Next:\n"
             "  npuq watch @last           follow it\n"
             "  npuq jobs list --run @last its jobs\n"
-            "  npuq results report @last  the table, when it is over\n"
+            "  npuq results report @last  the table, when it is over"
         )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cli import invocation
-from cli.invocation import as_called, called_as
+from cli.invocation import as_called, called_as, given_home
 from npuq.entry import INSTALLATION
 
 
@@ -68,6 +68,32 @@ def test_spelling_out_twice_is_spelling_out_once(monkeypatch: pytest.MonkeyPatch
     for called in ("/usr/bin/python3 -m npuq", ".venv/bin/npuq"):
         monkeypatch.setattr(invocation, "called_as", lambda _argument, _environment, called=called: called)
         assert as_called(as_called("see: npuq status")) == f"see: {called} status"
+
+
+def test_another_home_is_named_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plain command would look elsewhere; a sentence that names a home keeps it."""
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/other", "--home", "/my fleet", "up"])
+    assert as_called("next: npuq status; or npuq --home /x down") == (
+        "next: npuq --home '/my fleet' status; or npuq --home /x down"
+    )
+    once = as_called("see: npuq status")
+    assert as_called(once) == once
+
+
+@pytest.mark.parametrize(
+    ("arguments", "home"),
+    [
+        (["--home=/a", "status"], "/a"),
+        (["--version", "--home", "/a"], "/a"),
+        (["status"], None),
+        (["emulator", "show", "--home", "/a"], None),
+        (["--home"], None),
+        ([], None),
+    ],
+)
+def test_the_home_is_read_before_the_command(arguments: list[str], home: str | None) -> None:
+    """What comes after the command is the command's own."""
+    assert given_home(arguments) == home
 
 
 def test_an_error_names_a_program_that_can_be_typed(tmp_path: Path) -> None:
