@@ -12,15 +12,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from npuq.errors import ChildLostError, DatasetError, ErrorInfo, NpuqError
+from npuq.errors import ChildLostError, DatasetChangedError, DatasetError, ErrorInfo, NpuqError
 from tasks import registry
-from tasks.datasets import open_dataset
-from tasks.protocols import Array, Dataset, FedBatch, FeedOrder, Prediction
+from tasks.datasets import open_manifest
+from tasks.protocols import Array, FedBatch, FeedOrder, Prediction
 from worker.feeder_process import FeederProcess, FeederSettings
 from worker.feeder_wire import Frame, FrameKind, unpack_predictions
 from worker.interpreter import job_environment
-from worker.sample_cache import chunk_samples
-from worker.shared_batches import ArraySpec, OrderLedger, map_arrays, new_memory, ring_rows
+from worker.shared_batches import ArraySpec, OrderLedger, map_arrays, new_memory, ring_rows, samples_per_unit
 
 UNITS_PER_FEEDER: Final = 3
 STALL_SECONDS: Final = 120.0
@@ -34,19 +33,18 @@ class _Order:
         recipe = registry.get(order.recipe)
         self.number = number
         self.order = order
-        self.dataset: Dataset = open_dataset(order.dataset)
-        self.image_ids = tuple(self.dataset.image_ids[order.start : order.stop])
+        self.samples = open_manifest(order.dataset).samples[order.start : order.stop]
+        self.image_ids = tuple(sample.image_id for sample in self.samples)
         shape = recipe.inputs[0].at_batch(order.batch_size)[1:]
-        self.unit_samples = chunk_samples(4 * int(np.prod(shape, dtype=np.int64)))
+        unit_samples = samples_per_unit(4 * int(np.prod(shape, dtype=np.int64)))
         rows = ring_rows(
-            batch_size=order.batch_size, unit_samples=self.unit_samples, units_in_flight=feeders * UNITS_PER_FEEDER
+            batch_size=order.batch_size, unit_samples=unit_samples, units_in_flight=feeders * UNITS_PER_FEEDER
         )
         self.ledger = OrderLedger(
-            start=order.start,
             samples=len(self.image_ids),
             batch_size=order.batch_size,
             rows=rows,
-            unit_samples=self.unit_samples,
+            unit_samples=unit_samples,
         )
         self.ring_spec = ArraySpec(shape=(rows, *shape), dtype="<f4")
         self.ring_memory = new_memory([self.ring_spec])
@@ -98,7 +96,8 @@ class ProcessFeederPool:
         """Yield every batch of an order, in order; the feeders begin at once, before the first is asked for.
 
         Raises:
-            DatasetError: a file cannot be read; the message names it. The pool stays usable.
+            DatasetError, DatasetMissingError, DatasetChangedError: the dataset is not here as it was registered, or a
+                file cannot be read; the message names it. The pool stays usable.
             ChildLostError: a feeder is gone or silent.
             RuntimeError: the next batch needs memory of batches that were never handed to `postprocess`.
         """
@@ -149,7 +148,7 @@ class ProcessFeederPool:
             "order": under_way.number,
             "recipe": order.recipe,
             "pass_name": order.pass_name,
-            "dataset_digest": order.dataset.digest,
+            "dataset": order.dataset.to_json(),
             "ring": under_way.ring_spec.to_json(),
         }
         self._tell_all(Frame(message=message, descriptor=under_way.ring_memory))
@@ -240,13 +239,12 @@ class ProcessFeederPool:
 
     @staticmethod
     def _prepare_message(under_way: _Order, unit: range) -> dict[str, Any]:
-        ids = under_way.image_ids[unit.start : unit.stop]
+        files = under_way.samples[unit.start : unit.stop]
         return {
             "kind": FrameKind.PREPARE,
             "first": unit.start,
             "row": unit.start % len(under_way.ring),
-            "chunk": (under_way.order.start + unit.start) // under_way.unit_samples,
-            "samples": [(image_id, str(under_way.dataset.image_path(image_id))) for image_id in ids],
+            "files": [{"path": file.path, "size_bytes": file.size_bytes, "sha256": file.sha256} for file in files],
         }
 
     def _take(self, under_way: _Order, feeder: FeederProcess, frame: Frame) -> None:
@@ -277,5 +275,5 @@ class ProcessFeederPool:
 
 def _feeders_error(info: ErrorInfo) -> NpuqError:
     """Return what a feeder raised, as what it was where callers distinguish it."""
-    kind = DatasetError if info.code == DatasetError.code else NpuqError
-    return kind.from_info(info)
+    kinds: dict[str, type[NpuqError]] = {kind.code: kind for kind in (DatasetError, DatasetChangedError)}
+    return kinds.get(info.code, NpuqError).from_info(info)
