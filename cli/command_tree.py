@@ -1,9 +1,10 @@
 """Which commands there are, and where: a table of names, so that only the command that is asked for is imported.
 
-One command per module, named as the command; the module's `command` is its function. Nothing else happens here.
+One command per module, named as the command; the module's `command` is its function, its `EXAMPLES` are one or two
+command lines that end its help. Nothing else happens here.
 """
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final, cast
@@ -120,11 +121,21 @@ def _build(name: str, entry: Command | Group) -> TyperCommand | TyperGroup:
         )
         return with_commands(group, entry.verbs)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    module = import_module(entry.module)
     register = app.command(
-        name, context_settings=_context_settings(), rich_help_panel=entry.panel or None, no_args_is_help=False
+        name,
+        context_settings=_context_settings(),
+        rich_help_panel=entry.panel or None,
+        no_args_is_help=False,
+        epilog=_epilog(getattr(module, "EXAMPLES", ())),
     )
-    register(import_module(entry.module).command)
+    register(module.command)
     return cast("TyperCommand", typer.main.get_command(app))
+
+
+def _epilog(examples: Sequence[str]) -> str | None:
+    """Return the end of a command's help; blank lines keep typer from joining its lines."""
+    return "\n\n".join(["Examples:", *(f"  {example}" for example in examples)]) if examples else None
 
 
 def with_commands(group: TyperGroup, entries: Mapping[str, Command | Group]) -> TyperGroup:

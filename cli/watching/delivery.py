@@ -24,6 +24,7 @@ def deliver(session: Session, spec: RunSpec, deadline: float | None = None) -> N
         if submission.problem != told:
             told = submission.problem
             tell(explain(submission, spec, embedded=session.settings.broker_url is None, now=datetime.now(UTC)))
+            tell("  it is sent again until then; Ctrl-C lets go of it, and it stays there")
         if deadline is not None and time.monotonic() > deadline:
             raise TimeoutError(f"run {spec.run_id} still waits in the outbox")
         time.sleep(POLL_SECONDS)
@@ -48,5 +49,5 @@ def explain(submission: Submission, spec: RunSpec, *, embedded: bool, now: datet
         advice = "check broker_url and database_url, and that both services answer: npuq doctor"
     return (
         f"run {spec.run_id} waits in the outbox since its submission {ago(spec.submitted_at, now)}: "
-        f"{submission.problem}\n  {advice}\n  it is sent again until then; Ctrl-C lets go of it, and it stays there"
+        f"{submission.problem}\n  {advice}"
     )

@@ -110,6 +110,14 @@ def test_the_outbox_is_listed_without_a_fleet(npuq: Npuq, submitted: RunSpec) ->
     assert "npuq up" in answer.err
 
 
+def test_why_says_that_a_submission_waits_and_for_what(npuq: Npuq, submitted: RunSpec) -> None:
+    """On stdout, as every other reason; it is sent again meanwhile."""
+    answer = npuq("why", "@last")
+    assert answer.code == 0
+    assert answer.out.startswith(f"run {submitted.run_id} waits in the outbox since")
+    assert "npuq up" in answer.out
+
+
 @pytest.mark.usefixtures("sqlite_world")
 @pytest.mark.parametrize("command", [("retry",), ("logs",), ("jobs", "list", "--run")])
 def test_a_command_that_needs_the_fleet_says_where_the_run_is(
