@@ -37,12 +37,22 @@ def origin(error: BaseException) -> str:
 
     Not what those say: an error of ours keeps of it what is true here (torch's advice on unsafe loading is not).
     """
-    frames = traceback.extract_tb(error.__traceback__)[-SHOWN_FRAMES:]
-    lines = [f"  at {frame.filename}:{frame.lineno} in {frame.name}" for frame in reversed(frames)]
-    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    if cause is not None:
-        lines += [f"caused by {type(cause).__name__}", origin(cause)]
+    lines: list[str] = []
+    for cause in _chain(error):
+        frames = traceback.extract_tb(cause.__traceback__)[-SHOWN_FRAMES:]
+        lines += [f"caused by {type(cause).__name__}"] if cause is not error else []
+        lines += [f"  at {frame.filename}:{frame.lineno} in {frame.name}" for frame in reversed(frames)]
     return "\n".join(lines)
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """Return an exception and what caused it, each once: a chain may lead back to itself (`raise error from error`)."""
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and not any(cause is seen for seen in chain):
+        chain.append(cause)
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return chain
 
 
 def log_text(error: ErrorInfo) -> str:

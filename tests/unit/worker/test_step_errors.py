@@ -25,6 +25,15 @@ def test_the_origin_names_the_innermost_frames_and_the_cause() -> None:
     assert "weights_only" not in "".join(told)
 
 
+def test_an_error_that_is_its_own_cause_is_told_once() -> None:
+    """`raise error from error`, or a circle of two: the child died of endless recursion instead of answering."""
+    first, second = CheckpointError("first"), ValueError("second")
+    first.__cause__ = first
+    assert origin(first) == ""
+    first.__cause__, second.__cause__ = second, first
+    assert origin(first) == "caused by ValueError"
+
+
 def test_an_error_ends_a_log_with_its_sentence_and_its_detail() -> None:
     """The same as `npuq why` shows."""
     info = ErrorInfo(code="E1", blame=Blame.HOST, message="It failed.", retry=True, detail="one\ntwo\n")
