@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import typer
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from npuq.specs import RunSpec
+
+EXAMPLES: Final = ("npuq cancel @last", "npuq cancel 3f2a9c01 77b0e4d2")
 
 
 def command(ctx: typer.Context, targets: Targets) -> None:

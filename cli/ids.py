@@ -48,7 +48,7 @@ class WaitsInOutboxError(NotFoundError):
         self.spec = spec
 
 
-def find_run(connection: Connection, text: str, waiting: Sequence[RunSpec] = ()) -> RunRecord:
+def find_run(connection: Connection, text: str, waiting: Sequence[RunSpec]) -> RunRecord:
     """Return the run that a text stands for; `waiting` are the submissions in the outbox.
 
     Raises:
@@ -105,7 +105,7 @@ def find_job(connection: Connection, text: str) -> JobRecord:
     return found
 
 
-def find_target(connection: Connection, text: str, waiting: Sequence[RunSpec] = ()) -> Target:
+def find_target(connection: Connection, text: str, waiting: Sequence[RunSpec]) -> Target:
     """Return the run or the job that a text stands for; `waiting` are the submissions in the outbox.
 
     Raises:
@@ -119,7 +119,7 @@ def find_target(connection: Connection, text: str, waiting: Sequence[RunSpec] = 
     if run is not None:
         return Target(run=run, job=None)
     if job is not None:
-        return Target(run=find_run(connection, job.run_id), job=job)
+        return Target(run=_find_run(connection, job.run_id), job=job)
     for error in (run_error, job_error):
         if error is not None and (isinstance(error, WaitsInOutboxError) or "not unique" in str(error)):
             raise error

@@ -1,13 +1,15 @@
 """`npuq logs`."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from cli.options import Target
 from cli.session import open_session
 from npuq.errors import ExitCode
+
+EXAMPLES: Final = ("npuq logs 3f2a9c01 --tail 50", "npuq logs @last --follow")
 
 
 def command(

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import typer
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from npuq.specs import RunSpec
+
+EXAMPLES: Final = ("npuq retry @last", "npuq retry 3f2a9c01")
 
 
 def command(ctx: typer.Context, targets: Targets) -> None:

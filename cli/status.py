@@ -2,6 +2,7 @@
 
 import sys
 from datetime import UTC, datetime
+from typing import Final
 
 import typer
 
@@ -9,6 +10,8 @@ from cli.options import Output
 from cli.output import Format
 from cli.session import open_session
 from npuq.errors import ExitCode
+
+EXAMPLES: Final = ("npuq status", "npuq status -o json")
 
 
 def command(ctx: typer.Context, output: Output = Format.TABLE) -> int:

@@ -10,6 +10,7 @@ from cli.options import Output
 from cli.output import Format
 from cli.session import open_session
 
+EXAMPLES: Final = ("npuq version -o json",)
 _FIELDS: Final = ("npuq", "schema", "fleet_schema", "python")
 
 

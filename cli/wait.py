@@ -9,7 +9,7 @@ from cli.output import tell
 from cli.session import open_session
 from npuq.errors import ExitCode
 
-EXAMPLES: Final = ("npuq wait @last", "npuq wait 019abc12 --timeout 2h && npuq results report 019abc12")
+EXAMPLES: Final = ("npuq wait @last", "npuq wait 019abc12 --timeout 2h")
 
 
 def command(ctx: typer.Context, target: Target = "@last", timeout: Timeout = None) -> int:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import typer
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from db.records import JobRecord, RunRecord
     from npuq.specs import RunSpec
 
+EXAMPLES: Final = ("npuq why", "npuq why 3f2a9c01")
 #: What a person asks about first.
 _TROUBLE = (JobState.FAILED, JobState.HELD, JobState.RUNNING, JobState.DISPATCHED, JobState.QUEUED, JobState.WAITING)
 SHOWN_JOBS = 5

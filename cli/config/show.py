@@ -1,13 +1,15 @@
 """`npuq config show`."""
 
 import os
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from cli.options import Output
 from cli.output import Format
 from cli.session import settings_of
+
+EXAMPLES: Final = ("npuq config show --origin",)
 
 
 def command(

@@ -1,11 +1,13 @@
 """`npuq datasets add`."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from cli.options import Folder
 from cli.session import open_session
+
+EXAMPLES: Final = ("npuq datasets add imagenet /data/imagenet --format imagenet",)
 
 
 def command(

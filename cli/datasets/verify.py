@@ -2,7 +2,7 @@
 
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -10,6 +10,8 @@ from cli.options import Output
 from cli.output import Format
 from cli.session import open_session
 from npuq.errors import DatasetError, NotFoundError
+
+EXAMPLES: Final = ("npuq datasets verify imagenet",)
 
 
 def command(

@@ -1,13 +1,15 @@
 """`npuq devices events`."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from cli.options import Limit, Output
 from cli.output import Format
 from cli.session import open_session
+
+EXAMPLES: Final = ("npuq devices events h1.npu0.0 --since 1d",)
 
 
 def command(
@@ -19,10 +21,7 @@ def command(
     output: Output = Format.TABLE,
     limit: Limit = 50,
 ) -> None:
-    """List what happened to devices, newest first: taken out of service and back, by whom, and why.
-
-    Example: npuq devices events h1.npu0.0 --since 1d
-    """
+    """List what happened to devices, newest first: taken out of service and back, by whom, and why."""
     from cli.ids import find_device
     from cli.output import show_many
     from cli.views import device_events_view

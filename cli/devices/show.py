@@ -10,14 +10,12 @@ from cli.options import DeviceArgument, Output
 from cli.output import Format
 from cli.session import open_session
 
+EXAMPLES: Final = ("npuq devices show h1.npu0.0",)
 SHOWN_EVENTS: Final = 5
 
 
 def command(ctx: typer.Context, device: DeviceArgument, output: Output = Format.TABLE) -> None:
-    """Show one device: why it is in its state, since when, and what happened to it last.
-
-    Example: npuq devices show h1.npu0.0
-    """
+    """Show one device: why it is in its state, since when, and what happened to it last."""
     from cli.documents import DEVICE_DETAIL_FIELDS, device_detail_document
     from cli.ids import find_device
     from cli.output import show_one

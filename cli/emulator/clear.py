@@ -1,8 +1,10 @@
 """`npuq emulator clear`."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
+
+EXAMPLES: Final = ("npuq emulator clear", "npuq emulator clear 0")
 
 
 def command(
@@ -11,10 +13,7 @@ def command(
         str | None, typer.Argument(metavar="[DEVICE]", help="A chip's logic id or device id, or host; default: all.")
     ] = None,
 ) -> None:
-    """Take away the faults of a chip, of the host, or all.
-
-    Examples: npuq emulator clear, npuq emulator clear 0
-    """
+    """Take away the faults of a chip, of the host, or all."""
     from cli.emulator.program import place, run
     from cli.output import tell
 

@@ -1,9 +1,11 @@
 """`npuq emulator fault`."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
+
+EXAMPLES: Final = ("npuq emulator fault 0 hang --count 1", "npuq emulator fault host atc_killed --count 1")
 
 
 class FaultKind(StrEnum):
@@ -59,10 +61,6 @@ def command(  # noqa: PLR0913 - one option per property of a fault
     no_driver: npu-smi answers -8005
 
     atc_slow, atc_killed, atc_failed: what happens to conversions
-
-    Example: npuq emulator fault 0 hang --count 1
-
-    Example: npuq emulator fault host atc_killed --count 1
     """
     from cli.emulator.program import place, run
     from cli.output import tell

@@ -1,9 +1,11 @@
 """`npuq emulator install`."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
+
+EXAMPLES: Final = ("npuq emulator install --cards 2 --chips-per-card 2 --memory-mb 44280",)
 
 
 def command(  # noqa: PLR0913 - one option per property of the fleet
@@ -34,8 +36,8 @@ def command(  # noqa: PLR0913 - one option per property of the fleet
 ) -> None:
     """Write an emulated fleet of any shape, and print what a shell needs to use its tools.
 
-    `npuq up --emulate N` does this for cards of one chip. Example, two 300I Duo: npuq emulator install --cards 2
-    --chips-per-card 2 --memory-mb 44280, then the printed lines, then npuq up.
+    `npuq up --emulate N` does this for cards of one chip. Type the printed lines, then `npuq up`. The example is two
+    300I Duo.
     """
     from cli.emulator.program import emulator_home
     from cli.fleet.emulated import run_emulator

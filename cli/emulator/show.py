@@ -8,6 +8,7 @@ import typer
 from cli.options import Output
 from cli.output import Column, Format, View
 
+EXAMPLES: Final = ("npuq emulator show",)
 _FIELDS: Final = (
     *("device", "soc_version", "npu_id", "chip_id", "bus_id", "memory_total_mib", "mode", "driver_version"),
     *("toolkit_version", "faults"),
@@ -16,10 +17,7 @@ Place = Mapping[str, Any]
 
 
 def command(ctx: typer.Context, output: Output = Format.TABLE) -> None:
-    """Show the emulated chips, the host, and the faults that somebody put on them.
-
-    Example: npuq emulator show
-    """
+    """Show the emulated chips, the host, and the faults that somebody put on them."""
     from cli.emulator.program import read_fleet
     from cli.output import show_many
 

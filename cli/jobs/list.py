@@ -1,7 +1,7 @@
 """`npuq jobs list`."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -9,6 +9,8 @@ from cli.options import Limit, Output
 from cli.output import Format
 from cli.session import open_session
 from npuq.states import JobKind, JobState
+
+EXAMPLES: Final = ("npuq jobs list --run @last", "npuq jobs list --state failed -o name")
 
 
 def command(

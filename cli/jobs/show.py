@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Final
 
 import typer
 
 from cli.options import JobArgument, Output
 from cli.output import Format
 from cli.session import open_session
+
+EXAMPLES: Final = ("npuq jobs show 3f2a9c01 -o json",)
 
 
 def command(ctx: typer.Context, job: JobArgument, output: Output = Format.TABLE) -> None:

@@ -1,6 +1,7 @@
 """`npuq results report`."""
 
 import sys
+from typing import Final
 
 import typer
 
@@ -8,11 +9,13 @@ from cli.options import Output, RunArgument
 from cli.output import Format
 from cli.session import open_session
 
+EXAMPLES: Final = ("npuq results report @last", "npuq results report 019abc12 -o md")
+
 
 def command(ctx: typer.Context, run: RunArgument, output: Output = Format.TABLE) -> None:
     """Print a run's results as the table at the end of a guide.
 
-    With -o name: the ids of the results in it. Example: npuq results report @last -o md
+    With -o name: the ids of the results in it.
     """
     from cli.ids import find_run
     from cli.output import show_many, tell
@@ -21,7 +24,7 @@ def command(ctx: typer.Context, run: RunArgument, output: Output = Format.TABLE)
     from report import tables
 
     with open_session(ctx) as session, session.read() as connection:
-        found = find_run(connection, run)
+        found = find_run(connection, run, session.waiting())
         rows = tables.guide_rows(results.find(connection, run_id=found.run_id))
     if output not in {Format.TABLE, Format.MD}:
         show_many(rows, guide_view(), output)

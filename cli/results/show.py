@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -10,6 +10,8 @@ from cli.options import Output
 from cli.output import Format
 from cli.session import open_session
 from npuq.errors import NotFoundError
+
+EXAMPLES: Final = ("npuq results show 5d41402a -o json",)
 
 
 def command(

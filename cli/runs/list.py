@@ -1,7 +1,7 @@
 """`npuq runs list`."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -9,6 +9,8 @@ from cli.options import Limit, Output
 from cli.output import Format
 from cli.session import NO_FLEET, open_session
 from npuq.errors import DatabaseError
+
+EXAMPLES: Final = ("npuq runs list --open", "npuq runs list --recipe mobilenet_v1 -o json")
 
 
 def command(

@@ -1,12 +1,15 @@
 """`npuq runs show`."""
 
 from datetime import UTC, datetime
+from typing import Final
 
 import typer
 
 from cli.options import Output, RunArgument
 from cli.output import Format
 from cli.session import open_session
+
+EXAMPLES: Final = ("npuq runs show @last -o json",)
 
 
 def command(ctx: typer.Context, run: RunArgument, output: Output = Format.TABLE) -> None:

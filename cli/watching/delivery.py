@@ -22,9 +22,10 @@ def deliver(session: Session, spec: RunSpec, deadline: float | None = None) -> N
     told = ""
     while not (submission := session.client.deliver(spec)).seen:
         if submission.problem != told:
-            told = submission.problem
             tell(explain(submission, spec, embedded=session.settings.broker_url is None, now=datetime.now(UTC)))
-            tell("  it is sent again until then; Ctrl-C lets go of it, and it stays there")
+            if not told:
+                tell("  it is sent again until then; Ctrl-C lets go of it, and it stays there")
+            told = submission.problem
         if deadline is not None and time.monotonic() > deadline:
             raise TimeoutError(f"run {spec.run_id} still waits in the outbox")
         time.sleep(POLL_SECONDS)

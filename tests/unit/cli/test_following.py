@@ -119,7 +119,7 @@ def test_why_says_that_a_submission_waits_and_for_what(npuq: Npuq, submitted: Ru
 
 
 @pytest.mark.usefixtures("sqlite_world")
-@pytest.mark.parametrize("command", [("retry",), ("logs",), ("jobs", "list", "--run")])
+@pytest.mark.parametrize("command", [("retry",), ("logs",), ("jobs", "list", "--run"), ("results", "report")])
 def test_a_command_that_needs_the_fleet_says_where_the_run_is(
     command: tuple[str, ...], npuq: Npuq, submitted: RunSpec
 ) -> None:
