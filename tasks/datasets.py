@@ -92,10 +92,15 @@ def open_manifest(ref: DatasetRef) -> Manifest:
         InvalidRequestError: this npuq does not know its format.
     """
     manifest = read_manifest(ref)
+    check_listing(ref, manifest)
+    return manifest
+
+
+def check_listing(ref: DatasetRef, manifest: Manifest) -> None:
+    """Compare names and sizes of all files on this host with a dataset's manifest; raises as `open_manifest`."""
     differences = _moved(ref, manifest)
     if differences:
         raise changed_error(ref, differences)
-    return manifest
 
 
 def open_dataset(ref: DatasetRef) -> Dataset:

@@ -23,7 +23,7 @@ from tasks.steps import DatasetRef
 
 LABEL_FILE: Final = "val_label.txt"
 CLASSES: Final = 1000
-IMAGE_SUFFIXES: Final = frozenset({".jpeg", ".jpg", ".png"})
+IMAGE_SUFFIXES: Final = (".jpeg", ".jpg", ".png")
 _FOLDER: Final = "val"
 _SHOWN: Final = 3
 
@@ -137,7 +137,7 @@ def _entries(folder: Path) -> list["os.DirEntry[str]"]:
 
 
 def _is_image(name: str) -> bool:
-    return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
+    return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def _read_label_file(root: Path) -> dict[str, bytes]:

@@ -14,8 +14,10 @@ import numpy as np
 
 from npuq.errors import ChildLostError, DatasetChangedError, DatasetError, ErrorInfo, NpuqError
 from tasks import registry
-from tasks.datasets import open_manifest
+from tasks.dataset_manifest import Manifest
+from tasks.datasets import check_listing, read_manifest
 from tasks.protocols import Array, FedBatch, FeedOrder, Prediction
+from tasks.steps import DatasetRef
 from worker.feeder_process import FeederProcess, FeederSettings
 from worker.feeder_wire import Frame, FrameKind, unpack_predictions
 from worker.interpreter import job_environment
@@ -29,11 +31,11 @@ _SPARE_OUTPUT_SLOTS: Final = 2
 class _Order:
     """An order under way: its ledger, its memory, what came back."""
 
-    def __init__(self, number: int, order: FeedOrder, feeders: int) -> None:
+    def __init__(self, number: int, order: FeedOrder, manifest: Manifest, feeders: int) -> None:
         recipe = registry.get(order.recipe)
         self.number = number
         self.order = order
-        self.samples = open_manifest(order.dataset).samples[order.start : order.stop]
+        self.samples = manifest.samples[order.start : order.stop]
         self.image_ids = tuple(sample.image_id for sample in self.samples)
         shape = recipe.inputs[0].at_batch(order.batch_size)[1:]
         unit_samples = samples_per_unit(4 * int(np.prod(shape, dtype=np.int64)))
@@ -84,6 +86,7 @@ class ProcessFeederPool:
             self._poller.register(descriptor, select.POLLIN)
         self._numbers = 0
         self._order: _Order | None = None
+        self._known: tuple[str, Manifest] | None = None  # digest and manifest of the last dataset
         self.fit = True
         """False once a feeder is lost: this pool takes no further order."""
 
@@ -142,7 +145,8 @@ class ProcessFeederPool:
     def _begin(self, order: FeedOrder) -> _Order:
         self._drop_order()
         self._numbers += 1
-        under_way = self._order = _Order(self._numbers, order, len(self._feeders))
+        manifest = self._manifest_of(order.dataset)
+        under_way = self._order = _Order(self._numbers, order, manifest, len(self._feeders))
         message = {
             "kind": FrameKind.ORDER,
             "order": under_way.number,
@@ -154,6 +158,14 @@ class ProcessFeederPool:
         self._tell_all(Frame(message=message, descriptor=under_way.ring_memory))
         self._pump(under_way, wait=False)
         return under_way
+
+    def _manifest_of(self, dataset: DatasetRef) -> Manifest:
+        """Return the dataset's manifest; the folder is looked at every time, the manifest is parsed once."""
+        if self._known is None or self._known[0] != dataset.digest:
+            self._known = (dataset.digest, read_manifest(dataset))
+        manifest = self._known[1]
+        check_listing(dataset, manifest)
+        return manifest
 
     def _ready(self, under_way: _Order) -> Iterator[FedBatch]:
         for index in range(under_way.ledger.batches):
