@@ -1,6 +1,5 @@
 """An authority of our own and a certificate of `localhost`, as a fleet without a public name has them."""
 
-import ipaddress
 import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,7 +20,7 @@ class Certificates:
 
     Attributes:
         authority: what a client is told to trust.
-        certificate, key: of the server, for `localhost` and 127.0.0.1.
+        certificate, key: of the server.
     """
 
     authority: Path
@@ -35,12 +34,12 @@ class Certificates:
         return context
 
 
-def make(folder: Path) -> Certificates:
+def make(folder: Path, name: str = "localhost") -> Certificates:
     """Make an authority and a server's certificate that it signed."""
     authority_key = ec.generate_private_key(ec.SECP256R1())
     authority = _signed("npuq test authority", authority_key, "npuq test authority", authority_key, authority=True)
     server_key = ec.generate_private_key(ec.SECP256R1())
-    server = _signed("localhost", server_key, "npuq test authority", authority_key, authority=False)
+    server = _signed(name, server_key, "npuq test authority", authority_key, authority=False)
     files = Certificates(authority=folder / "ca.pem", certificate=folder / "server.pem", key=folder / "server.key")
     files.authority.write_bytes(authority.public_bytes(serialization.Encoding.PEM))
     files.certificate.write_bytes(server.public_bytes(serialization.Encoding.PEM))
@@ -61,7 +60,7 @@ def _signed(
     authority: bool,
 ) -> x509.Certificate:
     now = datetime.now(UTC)
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    names = x509.SubjectAlternativeName([x509.DNSName(subject)])
     builder = (
         x509.CertificateBuilder()
         .subject_name(_name(subject))

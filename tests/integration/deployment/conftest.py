@@ -4,8 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from db import schema
+from db.engine import open_database
 from tests.services import certificates as made
 from tests.services.certificates import Certificates
+from tests.services.deployed_postgresql import DeployedPostgresql
+from tests.services.deployed_redis import DeployedRedis
 from tests.services.s3_server import S3Server
 
 
@@ -34,3 +38,22 @@ def s3_server(s3_process: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator
         monkeypatch.setenv(name, value)
     yield s3_process
     S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture(scope="session")
+def deployed_redis() -> Iterator[DeployedRedis]:
+    """Return Redis as the deployment starts it."""
+    server = DeployedRedis()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def deployed_postgresql() -> Iterator[DeployedPostgresql]:
+    """Return PostgreSQL with the deployment's roles; its owner has made the schema."""
+    server = DeployedPostgresql()
+    database = open_database(server.url("owner"))
+    schema.upgrade(database)
+    database.dispose()
+    yield server
+    server.close()
