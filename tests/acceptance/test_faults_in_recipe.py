@@ -168,7 +168,7 @@ def test_a_dataset_folder_that_is_not_on_the_worker_is_the_hosts_fault(laptop: L
     """The only host refuses the job; it fails and says where the folder should be, instead of waiting for ever."""
     root = laptop.folder / "moved"
     shutil.copytree(laptop.demo.dataset_root, root)
-    min(root.rglob("*.JPEG")).unlink()  # its content differs from that of every other dataset
+    max(root.rglob("*.JPEG")).unlink()  # its content differs from that of every other dataset
     laptop.add_dataset("moved", root)
     shutil.rmtree(root)
     run_id = laptop.evaluate("moved")

@@ -160,6 +160,15 @@ def test_logs_of_a_running_job_come_from_the_database(npuq: Npuq, sqlite_world: 
     assert npuq("logs", job.run_id).out.splitlines()[0] == "infer 1/1 | first"
 
 
+def test_a_log_that_is_empty_says_why(npuq: Npuq, sqlite_world: World) -> None:
+    """On stderr: nothing has begun."""
+    job = sqlite_world.job(JobState.WAITING, label="infer 1/1")
+    answer = npuq("logs", job.job_id)
+    assert (answer.code, answer.out) == (0, "")
+    assert answer.err == f"infer 1/1 is waiting and has written no log; see: npuq why {job.job_id}\n"
+    assert f"npuq why {job.run_id}" in npuq("logs", job.run_id).err
+
+
 def test_config_show_masks_passwords_and_names_origins(npuq: Npuq, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is shown can be pasted into an issue."""
     monkeypatch.setenv("NPUQ_DATABASE_URL", "postgresql://me:secret@db/npuq")
