@@ -22,6 +22,7 @@ def measure(folder: Path) -> list[Figure]:
     demo = make_demo(folder / "demo", classes=4, train=16, val=PICTURES)
     with Fleet(folder / "home", FleetPlan(chips=1, service_ms=None)) as fleet:
         client = fleet.client
+        client.upload(demo.manifest)
         client.database.transact(
             lambda connection: datasets.put(
                 connection,

@@ -41,6 +41,8 @@ class LogWriter:
     session: Session
     prefixed: bool
     tail: int | None = None
+    written: bool = False
+    """Something was written."""
     _readings: dict[str, _Reading] = field(default_factory=dict)
 
     def write_new(self, job: JobRecord, wanted: int | None = None) -> None:
@@ -89,6 +91,7 @@ class LogWriter:
             reading.partial = ""
 
     def _out(self, job: JobRecord, lines: Sequence[str]) -> None:
+        self.written = self.written or bool(lines)
         prefix = f"{job.label} | " if self.prefixed else ""
         sys.stdout.write("".join(f"{prefix}{line}\n" for line in lines))
         sys.stdout.flush()

@@ -1,9 +1,10 @@
 """Which commands there are, and where: a table of names, so that only the command that is asked for is imported.
 
-One command per module, named as the command; the module's `command` is its function. Nothing else happens here.
+One command per module, named as the command; the module's `command` is its function, its `EXAMPLES` are one or two
+command lines that end its help. Nothing else happens here.
 """
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final, cast
@@ -19,14 +20,10 @@ class Command:
     Attributes:
         module: where its function `command` is.
         panel: heading under which `npuq --help` lists it.
-        hidden: left out of the help.
-        passthrough: takes any arguments as they are.
     """
 
     module: str
     panel: str = ""
-    hidden: bool = False
-    passthrough: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +73,9 @@ TREE: Final[Mapping[str, Command | Group]] = {
         help="The datasets that jobs may use.", verbs=_verbs("datasets", "add", "list", "verify"), panel=LOOK
     ),
     "devices": Group(
-        help="The chips of the fleet.", verbs=_verbs("devices", "list", "drain", "resume", "quarantine"), panel=RUN
+        help="The chips of the fleet.",
+        verbs=_verbs("devices", "list", "show", "events", "drain", "resume", "quarantine"),
+        panel=RUN,
     ),
     "worker": Command(module="cli.worker", panel=RUN),
     "scheduler": Command(module="cli.scheduler", panel=RUN),
@@ -84,7 +83,11 @@ TREE: Final[Mapping[str, Command | Group]] = {
     "config": Group(help="The settings.", verbs=_verbs("config", "show"), panel=RUN),
     "doctor": Command(module="cli.doctor", panel=RUN),
     "version": Command(module="cli.version", panel=RUN),
-    "emulator": Command(module="cli.emulator", hidden=True, passthrough=True),
+    "emulator": Group(
+        help="Cards that are not there, and what is wrong with them.",
+        verbs=_verbs("emulator", "install", "show", "fault", "clear"),
+        panel=RUN,
+    ),
 }
 
 
@@ -118,14 +121,21 @@ def _build(name: str, entry: Command | Group) -> TyperCommand | TyperGroup:
         )
         return with_commands(group, entry.verbs)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    settings = _context_settings()
-    if entry.passthrough:
-        settings |= {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+    module = import_module(entry.module)
     register = app.command(
-        name, context_settings=settings, hidden=entry.hidden, rich_help_panel=entry.panel or None, no_args_is_help=False
+        name,
+        context_settings=_context_settings(),
+        rich_help_panel=entry.panel or None,
+        no_args_is_help=False,
+        epilog=_epilog(getattr(module, "EXAMPLES", ())),
     )
-    register(import_module(entry.module).command)
+    register(module.command)
     return cast("TyperCommand", typer.main.get_command(app))
+
+
+def _epilog(examples: Sequence[str]) -> str | None:
+    """Return the end of a command's help; blank lines keep typer from joining its lines."""
+    return "\n\n".join(["Examples:", *(f"  {example}" for example in examples)]) if examples else None
 
 
 def with_commands(group: TyperGroup, entries: Mapping[str, Command | Group]) -> TyperGroup:

@@ -1,10 +1,12 @@
 """`npuq demo`."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from cli.session import settings_of
+
+EXAMPLES: Final = ("npuq demo", "npuq demo --batch-sizes 1,2 --keep")
 
 
 def command(

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -10,6 +10,8 @@ from cli.options import Output
 from cli.output import Format
 from cli.session import settings_of
 from npuq.errors import ExitCode
+
+EXAMPLES: Final = ("npuq doctor", "npuq doctor --services -o json")
 
 
 def command(

@@ -1,9 +1,56 @@
-"""The JSON forms of records, schema 1: other programs build on them. Fields may be added, never changed. Pure."""
+"""The JSON forms of records, schema 1: other programs build on them. Fields may be added, never changed. Pure.
 
-from typing import Any
+Beside each form are its `..._FIELDS`, the columns of CSV: the same for every record. What has a closed list of keys
+(states, metrics, the parameters that every job has) has a column per key; what has not is one column of JSON.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
 
 from cli.words import iso
-from db.records import AttemptRecord, DatasetRecord, DeviceRecord, JobRecord, NewJob, ResultRecord, RunRecord
+from db.records import (
+    AttemptRecord,
+    DatasetRecord,
+    DeviceEventRecord,
+    DeviceRecord,
+    JobRecord,
+    NewJob,
+    ResultRecord,
+    RunRecord,
+)
+from npuq.states import JobState
+from tasks.metrics import METRICS
+
+RUN_FIELDS: Final = (
+    *("run_id", "name", "recipe", "state", "reason", "submitter", "cancel_requested"),
+    *("submitted_at", "created_at", "finished_at"),
+    *(f"jobs.{state.value}" for state in JobState),
+)
+_PARAMS: Final = ("params.batch_size", "params.precision", "params.start", "params.stop", "params")
+JOB_FIELDS: Final = (
+    *("job_id", "run_id", "label", "kind", "recipe", "state", "reason", "attempt", "device_id", "reused_from"),
+    *("error.code", "error.blame", "error.message", *_PARAMS, "soc_version", "priority"),
+    *("created_at", "queued_at", "started_at", "finished_at"),
+)
+JOB_DETAIL_FIELDS: Final = (
+    *JOB_FIELDS,
+    *("error.detail", "content_key", "toolchain", "inputs", "outputs", "facts", "attempts"),
+)
+PLANNED_JOB_FIELDS: Final = ("label", "kind", "recipe", "soc_version", *_PARAMS, "parents")
+DEVICE_FIELDS: Final = (
+    *("device_id", "host", "kind", "npu_id", "chip_id", "logic_id", "name", "soc_version", "health", "state"),
+    *("reason", "emulated", "toolchain", "memory_total_mib", "loaded", "seen_at"),
+)
+DEVICE_DETAIL_FIELDS: Final = (*DEVICE_FIELDS, "cause", "since", "phy_id", "memory_baseline_mib", "events")
+DEVICE_EVENT_FIELDS: Final = ("event_id", "device_id", "at", "state", "cause", "reason")
+RESULT_FIELDS: Final = (
+    *("result_id", "run_id", "job_id", "kind", "recipe", "recipe_version", "dataset", "dataset_digest", "samples"),
+    *("soc_version", "device_id", "emulated", "batch_size", "precision", "quality"),
+    *(f"metrics.{name}" for name in METRICS),
+    *("units", "toolchain", "om_digest", "created_at"),
+)
+RESULT_DETAIL_FIELDS: Final = (*RESULT_FIELDS, "attempt", "facts")
+DATASET_FIELDS: Final = ("name", "format", "root", "samples", "digest", "added_at")
 
 
 def run_document(run: RunRecord) -> dict[str, Any]:
@@ -109,6 +156,29 @@ def device_document(device: DeviceRecord) -> dict[str, Any]:
         "memory_total_mib": device.memory_total_mib,
         "loaded": list(device.loaded),
         "seen_at": iso(device.seen_at),
+    }
+
+
+def device_event_document(event: DeviceEventRecord) -> dict[str, Any]:
+    """Return the JSON form of what happened to a device."""
+    return {
+        "event_id": event.event_id,
+        "device_id": event.device_id,
+        "at": iso(event.at),
+        "state": event.state.value,
+        "cause": event.cause.value,
+        "reason": event.reason or None,
+    }
+
+
+def device_detail_document(device: DeviceRecord, events: Sequence[DeviceEventRecord]) -> dict[str, Any]:
+    """Return the JSON form of a device with what `devices show` adds: why and since when it is so, its last events."""
+    return device_document(device) | {
+        "cause": device.state_cause or None,
+        "since": iso(device.state_at),
+        "phy_id": device.phy_id,
+        "memory_baseline_mib": device.memory_baseline_mib,
+        "events": [device_event_document(event) for event in events],
     }
 
 

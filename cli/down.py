@@ -1,8 +1,12 @@
 """`npuq down`."""
 
+from typing import Final
+
 import typer
 
 from cli.session import settings_of
+
+EXAMPLES: Final = ("npuq down",)
 
 
 def command(ctx: typer.Context) -> None:

@@ -1,16 +1,26 @@
-"""What people type for runs, jobs and devices: a unique beginning of an id, or `@last`."""
+"""What people type for runs, jobs and devices: a unique beginning of an id, or `@last`.
 
-from collections.abc import Callable
+A run is known from the moment of its submission: `@last` and ids stand for what still waits in the outbox, too. Only
+some commands can do something with that (`find_target_or_submission`); to the others it is an error of its own.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from sqlalchemy import Connection
 
 from db import devices, job_queries, runs
 from db.records import DeviceRecord, JobRecord, RunRecord
-from npuq.errors import NotFoundError
+from npuq.errors import Blame, DatabaseError, NotFoundError
+from npuq.specs import RunSpec
+
+if TYPE_CHECKING:
+    from cli.session import Session
 
 T = TypeVar("T")
+
+LAST: Final = "@last"
 
 SHORT_RUN = 13  #: characters of a run id in tables: its whole time stamp
 SHORT_JOB = 12  #: characters of a job or result id in tables
@@ -24,13 +34,66 @@ class Target:
     job: JobRecord | None
 
 
-def find_run(connection: Connection, text: str) -> RunRecord:
-    """Return the run that a text stands for; raises NotFoundError."""
+class WaitsInOutboxError(NotFoundError):
+    """The run was submitted here, but the fleet has not taken it yet."""
+
+    code = "in_outbox"
+    blame = Blame.FLEET
+
+    def __init__(self, spec: RunSpec) -> None:
+        super().__init__(
+            f"run {spec.run_id} still waits in the outbox: the fleet does not know it yet; "
+            f"deliver it with: npuq watch {spec.run_id}"
+        )
+        self.spec = spec
+
+
+def find_run(connection: Connection, text: str, waiting: Sequence[RunSpec]) -> RunRecord:
+    """Return the run that a text stands for; `waiting` are the submissions in the outbox.
+
+    Raises:
+        NotFoundError: it stands for none, or for several.
+        WaitsInOutboxError: it stands for a submission that the fleet does not know yet.
+    """
+    error, found = _attempted(lambda: _find_run(connection, text))
+    spec = find_submission(waiting, text)
+    if spec is None or runs.get(connection, spec.run_id) is not None:
+        return _found(error, found)
+    if text == LAST:
+        if found is None or found.submitted_at < spec.submitted_at:
+            raise WaitsInOutboxError(spec)
+        return found
+    if found is not None:
+        raise NotFoundError(f"{text!r} is not unique: it stands for {found.run_id}, and {spec.run_id} in the outbox")
+    if error is not None and "not unique" in str(error):
+        raise error
+    raise WaitsInOutboxError(spec)
+
+
+def _find_run(connection: Connection, text: str) -> RunRecord:
     run_id = runs.resolve(connection, text)
-    found = runs.get(connection, run_id)
-    if found is None:
-        raise NotFoundError(f"run {run_id} went away meanwhile")
-    return found
+    return _found(NotFoundError(f"run {run_id} went away meanwhile"), runs.get(connection, run_id))
+
+
+def _found(error: NotFoundError | None, found: T | None) -> T:
+    if found is not None:
+        return found
+    raise error or NotFoundError("nothing was found")
+
+
+def find_submission(waiting: Sequence[RunSpec], text: str) -> RunSpec | None:
+    """Return the submission in the outbox that a text stands for; None when there is none.
+
+    Raises:
+        NotFoundError: it stands for several.
+    """
+    if text == LAST:
+        return max(waiting, key=lambda spec: spec.submitted_at, default=None)
+    found = [spec for spec in waiting if spec.run_id.startswith(text)]
+    if len(found) > 1:
+        names = ", ".join(spec.run_id for spec in found)
+        raise NotFoundError(f"{text!r} is not unique: it stands for {names} in the outbox")
+    return found[0] if found else None
 
 
 def find_job(connection: Connection, text: str) -> JobRecord:
@@ -42,22 +105,58 @@ def find_job(connection: Connection, text: str) -> JobRecord:
     return found
 
 
-def find_target(connection: Connection, text: str) -> Target:
-    """Return the run or the job that a text stands for; raises NotFoundError when it is neither, or both."""
-    run_error, run = _attempted(lambda: find_run(connection, text))
-    job_error, job = (None, None) if text == "@last" else _attempted(lambda: find_job(connection, text))
+def find_target(connection: Connection, text: str, waiting: Sequence[RunSpec]) -> Target:
+    """Return the run or the job that a text stands for; `waiting` are the submissions in the outbox.
+
+    Raises:
+        NotFoundError: it is neither, or both.
+        WaitsInOutboxError: it stands for a submission that the fleet does not know yet.
+    """
+    run_error, run = _attempted(lambda: find_run(connection, text, waiting))
+    job_error, job = (None, None) if text == LAST else _attempted(lambda: find_job(connection, text))
     if run is not None and job is not None:
         raise NotFoundError(f"{text!r} is not unique: both run {run.run_id} and job {job.job_id} begin with it")
     if run is not None:
         return Target(run=run, job=None)
     if job is not None:
-        return Target(run=find_run(connection, job.run_id), job=job)
+        return Target(run=_find_run(connection, job.run_id), job=job)
     for error in (run_error, job_error):
-        if error is not None and "not unique" in str(error):
+        if error is not None and (isinstance(error, WaitsInOutboxError) or "not unique" in str(error)):
             raise error
-    if text == "@last" and run_error is not None:
+    if text == LAST and run_error is not None:
         raise run_error
     raise NotFoundError(f"no run or job begins with {text!r}; see: npuq runs list, npuq jobs list")
+
+
+def find_target_or_submission(session: "Session", text: str) -> Target | RunSpec:
+    """Return the run, the job, or the submission in the outbox that a text stands for; works without a database, too.
+
+    Raises:
+        NotFoundError: it stands for nothing, or for several.
+        DatabaseError: the database cannot be asked, and it is no submission of this machine.
+    """
+    return _find_or_submission(session, text, find_target)
+
+
+def find_run_or_submission(session: "Session", text: str) -> RunRecord | RunSpec:
+    """Return the run, or the submission in the outbox that a text stands for; else as `find_target_or_submission`."""
+    return _find_or_submission(session, text, find_run)
+
+
+def _find_or_submission(
+    session: "Session", text: str, find: Callable[[Connection, str, Sequence[RunSpec]], T]
+) -> T | RunSpec:
+    waiting = session.waiting()
+    try:
+        with session.read() as connection:
+            return find(connection, text, waiting)
+    except WaitsInOutboxError as error:
+        return error.spec
+    except DatabaseError:
+        spec = find_submission(waiting, text)
+        if spec is None:
+            raise
+        return spec
 
 
 def _attempted(find: Callable[[], T]) -> tuple[NotFoundError | None, T | None]:

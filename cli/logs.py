@@ -1,13 +1,19 @@
 """`npuq logs`."""
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from cli.options import Target
+from cli.output import tell
 from cli.session import open_session
 from npuq.errors import ExitCode
+
+if TYPE_CHECKING:
+    from cli.ids import Target as Found
+
+EXAMPLES: Final = ("npuq logs 3f2a9c01 --tail 50", "npuq logs @last --follow")
 
 
 def command(
@@ -25,7 +31,7 @@ def command(
 
     with open_session(ctx) as session:
         with session.read() as connection:
-            found = find_target(connection, target)
+            found = find_target(connection, target, session.waiting())
             jobs = [found.job] if found.job else job_queries.find(connection, run_id=found.run.run_id)
         writer = attempt_logs.LogWriter(session=session, prefixed=found.job is None, tail=tail)
         try:
@@ -36,4 +42,15 @@ def command(
         except KeyboardInterrupt:
             sys.stderr.write("\nlet go of the logs; the work goes on\n")
             return ExitCode.INTERRUPTED
+    if not writer.written:
+        tell(_why_empty(found))
     return ExitCode.DONE
+
+
+def _why_empty(found: "Found") -> str:
+    """Say why there is nothing to read: silence would look like a fault."""
+    if found.job is None:
+        return f"run {found.run.run_id} has no log: no job of it has written any; see: npuq why {found.run.run_id}"
+    if found.job.reused_from:
+        return f"{found.job.label} reused the outputs of an equal job, whose log is: npuq logs {found.job.reused_from}"
+    return f"{found.job.label} is {found.job.state} and has written no log; see: npuq why {found.job.job_id}"

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from typer.exceptions import Abort, TyperException
 
 from cli.command_tree import TREE, with_commands
+from cli.invocation import as_called
 from npuq.errors import Blame, ErrorInfo, ExitCode, NpuqError
 
 DETAIL_LINES: Final = 20
@@ -111,12 +112,12 @@ def _usage(error: TyperException) -> int:
         return ExitCode.USAGE
     sys.stderr.write(f"error: {error.format_message()}\n")
     if context is not None:
-        sys.stderr.write(f"see: {context.command_path} --help\n")
+        sys.stderr.write(as_called(f"see: {context.command_path} --help\n"))
     return ExitCode.USAGE
 
 
 def _say_error(error: ErrorInfo) -> None:
-    sys.stderr.write(f"error: {error.message}\n")
+    sys.stderr.write(as_called(f"error: {error.message}\n"))
     for line in error.detail.rstrip().splitlines()[-DETAIL_LINES:]:
         sys.stderr.write(f"  | {line}\n")
 

@@ -1,12 +1,10 @@
 """How every reading command shows its records: `-o table|json|ndjson|csv|md|name`.
 
 Data go to stdout and nothing else does. Tables are for people: relative times, colours on a terminal only, plain
-aligned columns otherwise, never cut. JSON is for programs: the documents of `cli.documents`, raw numbers.
+aligned columns otherwise, never cut. JSON is for programs: the documents of `cli.documents`, raw numbers. CSV has the
+same columns whatever the records are, also when there is none.
 """
 
-import csv
-import io
-import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -14,8 +12,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Generic, TextIO, TypeVar
 
+from cli.invocation import as_called
+from cli.text_tables import aligned, as_json, cell, comma_separated, flatten, markdown, one_row
+
 T = TypeVar("T")
-GAP: Final = "  "
 
 
 class Format(StrEnum):
@@ -53,59 +53,61 @@ class View(Generic[T]):
     Attributes:
         columns: of the table.
         document: the JSON form.
+        fields: the columns of CSV: flat names such as `error.code` of what every document may have; an object that is
+            named as a whole is a cell of JSON.
         name: the id.
         empty: what to tell a person when there is nothing.
     """
 
     columns: Sequence[Column[T]]
     document: Callable[[T], Mapping[str, Any]]
+    fields: Sequence[str]
     name: Callable[[T], str]
     empty: str
 
 
 def tell(line: str) -> None:
-    """Write a line for people to stderr, at once; nobody there to read it is no reason to stop halfway."""
+    """Write a line for people to stderr, at once; nobody there to read it is no reason to stop halfway.
+
+    What it tells to type is spelled as this program was called.
+    """
     with suppress(BrokenPipeError):
-        sys.stderr.write(f"{line}\n")
+        sys.stderr.write(f"{as_called(line)}\n")
         sys.stderr.flush()
 
 
 def show_many(records: Sequence[T], view: View[T], wanted: Format) -> None:
     """Write records to stdout; says on stderr when there is none and a person looks."""
     if not records and wanted in {Format.TABLE, Format.MD}:
-        sys.stderr.write(f"{view.empty}\n")
-        return
+        tell(view.empty)
     if wanted is Format.JSON:
         write_json([view.document(record) for record in records])
-    elif wanted is Format.TABLE:
-        _write_table(records, view, sys.stdout)
-    else:
+    elif wanted is not Format.TABLE:
         sys.stdout.write(_as_text(records, view, wanted))
+    elif records:
+        _write_table(records, view, sys.stdout)
 
 
 def show_one(record: T, view: View[T], wanted: Format) -> None:
-    """Write one record to stdout; as a table, a line per fact."""
+    """Write one record to stdout; as a table, a line per fact, and below them a table for each list of objects."""
     if wanted is Format.JSON:
         write_json(view.document(record))
     elif wanted in {Format.TABLE, Format.MD}:
-        facts = [(name, _plain(value)) for name, value in flatten(view.document(record)).items()]
-        rows = [fact for fact in facts if fact[1] != ""]
-        text = markdown(["field", "value"], rows) if wanted is Format.MD else aligned(rows, [False, False])
-        sys.stdout.write(text)
+        sys.stdout.write(_as_facts(view.document(record), wanted))
     else:
         sys.stdout.write(_as_text([record], view, wanted))
 
 
 def write_json(value: Any) -> None:  # noqa: ANN401 - any JSON value
     """Write one JSON document to stdout."""
-    sys.stdout.write(f"{json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)}\n")
+    sys.stdout.write(f"{as_json(value, indent=2)}\n")
 
 
 def _as_text(records: Sequence[T], view: View[T], wanted: Format) -> str:
     if wanted is Format.NDJSON:
-        return "".join(f"{json.dumps(view.document(record), ensure_ascii=False)}\n" for record in records)
+        return "".join(f"{as_json(view.document(record))}\n" for record in records)
     if wanted is Format.CSV:
-        return comma_separated([view.document(record) for record in records])
+        return comma_separated((view.document(record) for record in records), view.fields)
     if wanted is Format.NAME:
         return "".join(f"{view.name(record)}\n" for record in records)
     return markdown([column.header for column in view.columns], _cells(records, view))
@@ -115,55 +117,23 @@ def _cells(records: Iterable[T], view: View[T]) -> list[list[str]]:
     return [[column.text(record) for column in view.columns] for record in records]
 
 
-def flatten(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a document without nesting: `{"a": {"b": 1}}` becomes `{"a.b": 1}`; lists stay."""
-    flat: dict[str, Any] = {}
-    for name, value in document.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{name}.")
+def _as_facts(document: Mapping[str, Any], wanted: Format) -> str:
+    flat = flatten(document)
+    lists = {name: value for name, value in flat.items() if _is_table(value)}
+    facts = [[name, cell(value)] for name, value in flat.items() if name not in lists and cell(value) != ""]
+    shown = [markdown(["field", "value"], facts) if wanted is Format.MD else aligned(facts, [False, False])]
+    for name, documents in lists.items():
+        headers = list(dict.fromkeys(header for row in documents for header in row))
+        rows = [[cell(row.get(header)) for header in headers] for row in documents]
+        if wanted is Format.MD:
+            shown.append(f"**{name}**\n\n{markdown(headers, rows)}")
         else:
-            flat[f"{prefix}{name}"] = None if value == {} else value
-    return flat
+            shown.append(f"{name}:\n{aligned([headers, *rows], [False] * len(headers))}")
+    return "\n".join(shown)
 
 
-def comma_separated(documents: Sequence[Mapping[str, Any]]) -> str:
-    """Return documents as CSV: a column per flat key, in the order of first appearance."""
-    rows = [flatten(document) for document in documents]
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    if names:
-        writer.writerow(names)
-    writer.writerows([[_plain(row.get(name)) for name in names] for row in rows])
-    return buffer.getvalue()
-
-
-def _plain(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def markdown(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table; pipes in cells are escaped."""
-    lines = [headers, ["---"] * len(headers), *rows]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
-
-
-def aligned(rows: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
-    """Return rows in columns of equal width, as wide as they need, counted in terminal cells."""
-    from rich.cells import cell_len
-
-    flat = [[" ".join(cell.split()) for cell in row] for row in rows]
-    widths = [max(cell_len(row[index]) for row in flat) for index in range(len(right))] if flat else []
-    lines = []
-    for row in flat:
-        padded = [
-            " " * (width - cell_len(cell)) + cell if to_right else cell + " " * (width - cell_len(cell))
-            for cell, width, to_right in zip(row, widths, right, strict=True)
-        ]
-        lines.append(GAP.join(padded).rstrip())
-    return "".join(f"{line}\n" for line in lines)
+def _is_table(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+    return isinstance(value, list) and bool(value) and all(isinstance(row, Mapping) for row in value)
 
 
 def _write_table(records: Sequence[T], view: View[T], stream: TextIO) -> None:
@@ -180,7 +150,10 @@ def _write_table(records: Sequence[T], view: View[T], stream: TextIO) -> None:
         table.add_column(column.header, justify="right" if column.right else "left", overflow="fold")
     for record in records:
         table.add_row(
-            *(Text(column.text(record), style=column.style(record) if column.style else "") for column in view.columns)
+            *(
+                Text(one_row(column.text(record)), style=column.style(record) if column.style else "")
+                for column in view.columns
+            )
         )
     Console(file=stream, highlight=False).print(table)
 

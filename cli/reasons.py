@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from cli.fleet_fit import absent_chips
 from cli.ids import SHORT_JOB
 from cli.views import counts_in_words
 from cli.words import ago, counted, duration
@@ -45,7 +46,7 @@ def explain_job(job: JobRecord, around: Circumstances) -> list[str]:
     again = f"try again with: npuq retry {job.job_id[:SHORT_JOB]}"
     match job.state:
         case JobState.WAITING:
-            sentences = _explain_waiting(first, around)
+            sentences = [*_explain_waiting(first, around), *absent_chips([job.soc_version], around.devices)]
         case JobState.QUEUED:
             sentences = _explain_queued(first, job, around)
         case JobState.DISPATCHED | JobState.RUNNING:

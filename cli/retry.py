@@ -1,8 +1,9 @@
 """`npuq retry`."""
 
 import sys
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import typer
 
@@ -12,6 +13,10 @@ from cli.session import open_session
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from npuq.specs import RunSpec
+
+EXAMPLES: Final = ("npuq retry @last", "npuq retry 3f2a9c01")
+
 
 def command(ctx: typer.Context, targets: Targets) -> None:
     """Send failed, held, cancelled and skipped jobs back to the queue: one job with what hung on it, or a whole run."""
@@ -19,7 +24,7 @@ def command(ctx: typer.Context, targets: Targets) -> None:
 
     with open_session(ctx) as session:
         for text in targets:
-            run_id, moved = session.transact(partial(_retry, text=text))
+            run_id, moved = session.transact(partial(_retry, text=text, waiting=session.waiting()))
             if moved is None:
                 back = "planned again"
             else:
@@ -27,12 +32,12 @@ def command(ctx: typer.Context, targets: Targets) -> None:
             sys.stderr.write(f"run {run_id}: {back}\n")
 
 
-def _retry(connection: "Connection", text: str) -> tuple[str, list[str] | None]:
+def _retry(connection: "Connection", text: str, waiting: "Sequence[RunSpec]") -> tuple[str, list[str] | None]:
     """Retry what an id stands for; returns its run and the jobs that moved, None for a run that is planned again."""
     from cli.ids import find_target
     from db import jobs, runs
 
-    target = find_target(connection, text)
+    target = find_target(connection, text, waiting)
     if target.job is None and runs.plan_again(connection, target.run.run_id):
         return target.run.run_id, None
     if target.job is None:

@@ -1,8 +1,12 @@
 """`npuq scheduler`."""
 
+from typing import Final
+
 import typer
 
 from cli.session import settings_of
+
+EXAMPLES: Final = ("npuq scheduler",)
 
 
 def command(ctx: typer.Context) -> int:

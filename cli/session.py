@@ -5,9 +5,7 @@ Turns the commonest surprise, that there is no fleet here yet, into a sentence.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
-from urllib.parse import unquote
 
 import typer
 
@@ -18,7 +16,9 @@ if TYPE_CHECKING:
 
     from db.engine import Database
     from npuq.config import Settings
+    from npuq.specs import RunSpec
 
+NO_FLEET: Final = "no_fleet"  #: code of the error that says that there is nothing here yet
 PATIENCE_SECONDS: Final = 15.0
 T = TypeVar("T")
 
@@ -40,19 +40,26 @@ class Session:
         Raises:
             DatabaseError: it is a file that is not there, and making an empty one would only hide that.
         """
-        if not self.has_database():
-            raise DatabaseError(
-                f"there is no fleet in {self.settings.home} yet; start one with: npuq up (or try: npuq demo)",
-                code="no_fleet",
-                retry=False,
-            )
+        if not self.client.has_database():
+            raise self._no_fleet()
         return self.client.database
 
-    def has_database(self) -> bool:
-        """Tell whether there is a database to connect to; a server is taken to be there."""
-        prefix = "sqlite:///"
-        url = self.settings.database
-        return not url.startswith(prefix) or Path(unquote(url.removeprefix(prefix))).is_file()
+    def _no_fleet(self) -> DatabaseError:
+        if self.embedded:
+            told = f"there is no fleet in {self.settings.home} yet; start one with: npuq up (or try: npuq demo)"
+        else:
+            told = "the database that database_url names is empty; run: npuq db upgrade"
+        return DatabaseError(told, code=NO_FLEET, retry=False)
+
+    @property
+    def embedded(self) -> bool:
+        """Tell whether the database is that of this home, which `npuq up` makes and upgrades."""
+        return self.settings.database_url is None
+
+    def waiting(self) -> "list[RunSpec]":
+        """Return what this machine submitted and the fleet has not been seen to accept, oldest first."""
+        self.deliver_outbox()
+        return self.client.waiting()
 
     def deliver_outbox(self) -> None:
         """Send again, quietly and once per command, what the fleet has not been seen to accept."""
@@ -65,7 +72,7 @@ class Session:
         """Open a transaction that only reads; raises DatabaseError when there is no fleet or it is of another age."""
         database = self.database
         self.deliver_outbox()
-        with _right_schema(database), database.read() as connection:
+        with self._right_schema(database), database.read() as connection:
             yield connection
 
     @contextmanager
@@ -73,7 +80,7 @@ class Session:
         """Open a transaction that may write; raises DatabaseError as `read` does."""
         database = self.database
         self.deliver_outbox()
-        with _right_schema(database), database.write() as connection:
+        with self._right_schema(database), database.write() as connection:
             yield connection
 
     def transact(self, work: Callable[["Connection"], T]) -> T:
@@ -83,26 +90,29 @@ class Session:
         """
         database = self.database
         self.deliver_outbox()
-        with _right_schema(database):
+        with self._right_schema(database):
             return database.transact(work, patience_seconds=PATIENCE_SECONDS)
+
+    @contextmanager
+    def _right_schema(self, database: "Database") -> Iterator[None]:
+        """Explain a refused statement by the schema's age, if that is why: looking first would cost every command."""
+        from sqlalchemy.exc import DBAPIError
+
+        try:
+            yield
+        except DBAPIError as refused:
+            from db import schema
+
+            if schema.current_revision(database) is None:
+                raise self._no_fleet() from refused
+            if self.embedded:
+                schema.require(database, upgrade="npuq down && npuq up")
+            schema.require(database)
+            raise
 
     def close(self) -> None:
         """Close every connection."""
         self.client.close()
-
-
-@contextmanager
-def _right_schema(database: "Database") -> Iterator[None]:
-    """Explain a refused statement by the schema's age, if that is why: looking first would cost every command."""
-    from sqlalchemy.exc import DBAPIError
-
-    try:
-        yield
-    except DBAPIError:
-        from db import schema
-
-        schema.require(database)
-        raise
 
 
 def settings_of(ctx: typer.Context) -> "Settings":

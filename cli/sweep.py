@@ -1,62 +1,33 @@
 """`npuq sweep`."""
 
+from dataclasses import dataclass
+from typing import Final
+
 import typer
 
-from cli import options
-from cli.output import Format
+from cli.submitting.command import takes
+from cli.submitting.options import BatchSizes, Conversion, FromOm, FromOnnx, FromWeights, Images, Loops, Run
+from npuq.errors import InvalidRequestError
 from npuq.states import JobKind
 
+EXAMPLES: Final = (
+    "npuq sweep mobilenet_v1 --weights mobilenet_v1.pth.tar --dataset imagenet --batch-sizes 1,4,8",
+    "npuq sweep mobilenet_v1 --weights mobilenet_v1.pth.tar --dataset imagenet --dry-run",
+)
 
-def command(  # noqa: PLR0913 - one parameter per option
-    ctx: typer.Context,
-    recipe: options.Recipe,
-    *,
-    weights: options.Weights = None,
-    onnx: options.Onnx = None,
-    om: options.Om = None,
-    dataset: options.Dataset = None,
-    batch_sizes: options.BatchSizes = "1,4,8,16,32,64",
-    precision: options.Precisions = "fp16",
-    soc: options.Soc = None,
-    atc: options.Atc = None,
-    atc_table: options.AtcTable = None,
-    cann: options.Cann = None,
-    limit: options.SampleLimit = None,
-    loops: options.Loops = None,
-    fresh: options.Fresh = False,
-    priority: options.Priority = 0,
-    name: options.RunName = None,
-    dry_run: options.DryRun = False,
-    watch: options.Watch = False,
-    output: options.Output = Format.TABLE,
-) -> int:
-    """Measure a model's accuracy and throughput at several batch sizes, on every free chip at once.
 
-    Example: npuq sweep mobilenet_v1 --weights mobilenet_v1.pth.tar --dataset imagenet --batch-sizes 1,4,8
-    """
-    from cli.submitting.request import Request
-    from cli.submitting.submission import Manner, submit
-    from npuq.errors import InvalidRequestError
+@dataclass(frozen=True, kw_only=True)
+class Options(Run, Loops, Conversion, Images, FromOm, FromOnnx, FromWeights):
+    """What it takes."""
 
-    if dataset is None:
+    batch_sizes: BatchSizes = "1,4,8,16,32,64"
+
+
+@takes(Options)
+def command(ctx: typer.Context, options: Options) -> int:
+    """Measure a model's accuracy and throughput at several batch sizes, on every free chip at once."""
+    from cli.submitting.submission import submit
+
+    if options.dataset is None:
         raise InvalidRequestError("a sweep measures accuracy too: say on which dataset with --dataset NAME")
-    request = Request(
-        goals=(JobKind.EVALUATE, JobKind.BENCHMARK),
-        recipe=recipe,
-        weights=weights,
-        onnx=onnx,
-        om=om,
-        dataset=dataset,
-        batch_sizes=batch_sizes,
-        precision=precision,
-        soc=soc,
-        atc=tuple(atc or ()),
-        atc_table=atc_table,
-        cann=cann,
-        limit=limit,
-        loops=loops,
-        fresh=fresh,
-        priority=priority,
-        name=name,
-    )
-    return submit(ctx, request, Manner(dry_run=dry_run, watch=watch, output=output))
+    return submit(ctx, options, JobKind.EVALUATE, JobKind.BENCHMARK)

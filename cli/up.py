@@ -1,12 +1,13 @@
 """`npuq up`."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from cli.session import settings_of
 from npuq.errors import InvalidRequestError
 
+EXAMPLES: Final = ("npuq up", "npuq up --emulate 2 --chip 910B3")
 START_TIMEOUT_SECONDS = 60.0
 
 

@@ -1,7 +1,8 @@
 """`npuq version`."""
 
 import platform
-import sys
+from collections.abc import Mapping
+from typing import Any, Final
 
 import typer
 
@@ -9,10 +10,13 @@ from cli.options import Output
 from cli.output import Format
 from cli.session import open_session
 
+EXAMPLES: Final = ("npuq version -o json",)
+_FIELDS: Final = ("npuq", "schema", "fleet_schema", "python")
+
 
 def command(ctx: typer.Context, output: Output = Format.TABLE) -> None:
     """Show the versions of this program, of the fleet's schema and of what they stand on."""
-    from cli.output import aligned, write_json
+    from cli.output import View, show_one, tell
     from db import schema
     from npuq import __version__
     from npuq.errors import DatabaseError
@@ -22,15 +26,11 @@ def command(ctx: typer.Context, output: Output = Format.TABLE) -> None:
             found = schema.current_revision(session.database)
         except DatabaseError:
             found = None
-    facts = {
-        "npuq": __version__,
-        "schema": schema.newest_revision(),
-        "fleet_schema": found,
-        "python": platform.python_version(),
-    }
-    if output is Format.JSON:
-        write_json(facts)
-    else:
-        sys.stdout.write(aligned([(name, str(value or "-")) for name, value in facts.items()], [False, False]))
-    if found not in {None, facts["schema"]}:
-        sys.stderr.write(f"warning: the fleet's schema {found} is not the one this npuq works on; see: npuq db check\n")
+    newest = schema.newest_revision()
+    facts = dict(zip(_FIELDS, (__version__, newest, found, platform.python_version()), strict=True))
+    view: View[Mapping[str, Any]] = View(
+        columns=(), document=dict, fields=_FIELDS, name=lambda record: f"npuq {record['npuq']}", empty=""
+    )
+    show_one(facts, view, output)
+    if found not in {None, newest}:
+        tell(f"warning: the fleet's schema {found} is not the one this npuq works on; see: npuq db check")

@@ -8,7 +8,7 @@ from cli import documents
 from cli.ids import SHORT_JOB, SHORT_RUN
 from cli.output import Column, View, state_style
 from cli.words import ago, counted, duration, one_line
-from db.records import DatasetRecord, DeviceRecord, JobRecord, NewJob, ResultRecord, RunRecord
+from db.records import DatasetRecord, DeviceEventRecord, DeviceRecord, JobRecord, NewJob, ResultRecord, RunRecord
 from npuq.states import FINAL_JOB_STATES, JobState
 
 _METRIC_HEADERS: Final = {
@@ -33,6 +33,7 @@ def runs_view(now: datetime) -> View[RunRecord]:
             Column(header="TOOK", text=_run_took, right=True),
         ),
         document=documents.run_document,
+        fields=documents.RUN_FIELDS,
         name=lambda run: run.run_id,
         empty="no runs yet; begin with: npuq demo, or npuq sweep --help",
     )
@@ -75,6 +76,7 @@ def jobs_view(now: datetime) -> View[JobRecord]:
             Column(header="REASON", text=_job_reason),
         ),
         document=documents.job_document,
+        fields=documents.JOB_FIELDS,
         name=lambda job: job.job_id,
         empty="no such jobs",
     )
@@ -106,6 +108,7 @@ def plan_view() -> View[NewJob]:
             Column(header="AFTER", text=_planned_parents),
         ),
         document=documents.planned_job_document,
+        fields=documents.PLANNED_JOB_FIELDS,
         name=lambda job: job.label,
         empty="nothing to do",
     )
@@ -131,8 +134,26 @@ def devices_view(now: datetime) -> View[DeviceRecord]:
             Column(header="REASON", text=lambda device: one_line(device.state_reason)),
         ),
         document=documents.device_document,
+        fields=documents.DEVICE_FIELDS,
         name=lambda device: device.device_id,
         empty="no devices; start a worker where the cards are: npuq worker (or emulate some: npuq up --emulate 2)",
+    )
+
+
+def device_events_view(now: datetime) -> View[DeviceEventRecord]:
+    """Return the view of what happened to devices."""
+    return View(
+        columns=(
+            Column(header="WHEN", text=lambda event: ago(event.at, now), right=True),
+            Column(header="DEVICE", text=lambda event: event.device_id),
+            Column(header="STATE", text=lambda event: event.state, style=lambda event: state_style(event.state)),
+            Column(header="CAUSE", text=lambda event: event.cause),
+            Column(header="REASON", text=lambda event: event.reason),
+        ),
+        document=documents.device_event_document,
+        fields=documents.DEVICE_EVENT_FIELDS,
+        name=lambda event: str(event.event_id),
+        empty="nothing happened to these devices",
     )
 
 
@@ -164,6 +185,7 @@ def results_view(now: datetime) -> View[ResultRecord]:
             Column(header="CREATED", text=lambda result: ago(result.created_at, now), right=True),
         ),
         document=documents.result_document,
+        fields=documents.RESULT_FIELDS,
         name=lambda result: result.result_id,
         empty="no such results",
     )
@@ -193,6 +215,7 @@ def datasets_view(now: datetime) -> View[DatasetRecord]:
             Column(header="FOLDER", text=lambda dataset: dataset.root),
         ),
         document=documents.dataset_document,
+        fields=documents.DATASET_FIELDS,
         name=lambda dataset: dataset.name,
         empty="no datasets yet; add one with: npuq datasets add NAME FOLDER --format imagenet",
     )

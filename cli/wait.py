@@ -1,34 +1,36 @@
 """`npuq wait`."""
 
-import sys
-import time
-from typing import Annotated
+from typing import Final
 
 import typer
 
-from cli.options import Target
+from cli.options import Target, Timeout
+from cli.output import tell
 from cli.session import open_session
 from npuq.errors import ExitCode
 
+EXAMPLES: Final = ("npuq wait @last", "npuq wait 019abc12 --timeout 2h")
 
-def command(
-    ctx: typer.Context,
-    target: Target = "@last",
-    timeout: Annotated[
-        str | None, typer.Option("--timeout", metavar="90s|5m|2h", help="Give up waiting; exit code 4.")
-    ] = None,
-) -> int:
-    """Wait until a run or a job is over; exit code 0 when it succeeded, 1 when it did not."""
+
+def command(ctx: typer.Context, target: Target = "@last", timeout: Timeout = None) -> int:
+    """Wait until a run or a job is over; Ctrl-C lets go of it.
+
+    Exit code 0 when it succeeded; 1 when it did not, 3 when that was a device's, a host's or the fleet's doing; 4 when
+    the time was over first.
+    """
     from cli.watching.waiting import find_awaited, wait_until_over
-    from cli.words import parse_duration
+    from cli.words import deadline_after
 
-    deadline = None if timeout is None else time.monotonic() + parse_duration(timeout).total_seconds()
     with open_session(ctx) as session:
         awaited = find_awaited(session, target)
-        state = wait_until_over(session, awaited, deadline)
-    name = f"job {awaited.job_id}" if awaited.job_id else f"run {awaited.run_id}"
-    if state is None:
-        sys.stderr.write(f"{name} is not over after {timeout}; it goes on\n")
-        return ExitCode.TIMEOUT
-    sys.stderr.write(f"{name} {state}\n")
-    return ExitCode.DONE if state == "succeeded" else ExitCode.FAILED
+        again = f"it goes on. Come back with: npuq wait {awaited.job_id or awaited.run_id}"
+        try:
+            ended = wait_until_over(session, awaited, deadline_after(timeout))
+        except TimeoutError as error:
+            tell(f"{error} after {timeout}; {again}")
+            return ExitCode.TIMEOUT
+        except KeyboardInterrupt:
+            tell(f"\nlet go of {awaited.name}; {again}")
+            return ExitCode.INTERRUPTED
+    tell(f"{awaited.name} {ended.state}")
+    return ended.exit_code

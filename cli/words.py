@@ -1,6 +1,7 @@
 """Times, sizes and rates as people read them, and the other way round. Pure."""
 
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -62,6 +63,11 @@ def parse_duration(text: str) -> timedelta:
     if found is None:
         raise InvalidRequestError(f"{text!r} is not a duration; write for example 90s, 5m, 2h or 7d")
     return timedelta(seconds=float(found[1]) * _UNIT_SECONDS[found[2]])
+
+
+def deadline_after(text: str | None) -> float | None:
+    """Return the moment, in monotonic seconds, that a duration from now is over; None for None."""
+    return None if text is None else time.monotonic() + parse_duration(text).total_seconds()
 
 
 def parse_since(text: str, now: datetime) -> datetime:

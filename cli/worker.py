@@ -1,9 +1,11 @@
 """`npuq worker`."""
 
 import os
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
+
+EXAMPLES: Final = ("npuq worker", "npuq worker --host-slots 2")
 
 
 def command(

@@ -1,8 +1,8 @@
 """The content-addressed store: bytes named by their SHA-256, over fsspec, and their rows.
 
 Local: written to a temporary name beside the target, fsynced, renamed, the directory fsynced; the row appears only
-afterwards. Remote: uploaded under a temporary key and moved. Every read verifies the digest; bytes that are not what
-their name says are set aside and never used.
+afterwards. Remote: uploaded so that the key appears with the whole content (see `db.remote_files`). Every read verifies
+the digest; bytes that are not what their name says are set aside and never used.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql, sqlite
@@ -20,7 +20,10 @@ from db.records import NewArtifact
 from db.tables import Artifact
 from db.types import db_now
 from npuq.config import redact
-from npuq.errors import ArtifactError, ConfigError
+from npuq.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from db.remote_files import RemoteFiles
 
 CHUNK_BYTES: Final = 1024 * 1024
 Progress = Callable[[int], None]
@@ -48,15 +51,9 @@ class ArtifactStore:
     """A store at an fsspec URL, with a local cache when it is remote."""
 
     def __init__(self, url: str, cache: Path, *, cache_bytes: int = 20 * 2**30) -> None:
-        from fsspec.core import url_to_fs
-
-        try:
-            self._fs, self._root = url_to_fs(url)
-        except (ImportError, ValueError) as error:
-            raise ConfigError(f"store_url {redact(url)!r}: {error}") from error
         self._url = redact(url)
-        self._local = url.startswith("file://") or "://" not in url
-        self._cache = Path(self._root) if self._local else cache
+        self._remote = None if "://" not in url or url.startswith("file://") else _remote_files(url)
+        self._cache = cache if self._remote is not None else _folder(url)
         self._cache_bytes = cache_bytes
 
     def _key(self, digest: str) -> str:
@@ -64,9 +61,9 @@ class ArtifactStore:
 
     def exists(self, digest: str) -> bool:
         """Tell whether the store has an artifact."""
-        if self._local:
+        if self._remote is None:
             return (self._cache / self._key(digest)).is_file()
-        return bool(self._reach(lambda: self._fs.exists(f"{self._root}/{self._key(digest)}")))
+        return self._remote.exists(self._key(digest))
 
     def put(self, path: Path, progress: Progress | None = None) -> NewArtifact:
         """Store a file, streaming; storing equal bytes again is a no-op.
@@ -83,24 +80,16 @@ class ArtifactStore:
             if progress is not None:
                 progress(artifact.size_bytes)
             return artifact
+        copied = progress if self._remote is None else None  # what takes long is the upload
+        local = self._cache / self._key(artifact.digest)
         try:
-            _copy_durably(path, self._cache / self._key(artifact.digest), artifact.digest, progress)
+            _copy_durably(path, local, artifact.digest, copied)
         except OSError as error:
             raise ArtifactError(f"cannot write to the artifact store {self._url}: {error}") from error
-        if not self._local:
-            self._upload(artifact.digest)
+        if self._remote is not None:
+            self._remote.upload(local, self._key(artifact.digest), progress)
+            self._make_room()
         return artifact
-
-    def _upload(self, digest: str) -> None:
-        temporary = f"{self._root}/incoming/{digest}.{secrets.token_hex(4)}"
-        target = f"{self._root}/{self._key(digest)}"
-
-        def upload() -> None:
-            self._fs.put_file(str(self._cache / self._key(digest)), temporary)
-            self._fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
-            self._fs.mv(temporary, target)
-
-        self._reach(upload)
 
     def fetch(self, digest: str) -> Path:
         """Return a verified local file of an artifact; read-only, shared: link or copy it, never change it.
@@ -110,21 +99,21 @@ class ArtifactStore:
         """
         local = self._cache / self._key(digest)
         if not local.is_file():
-            if self._local:
+            if self._remote is None:
                 raise ArtifactError(f"artifact {digest[:12]} is not in the store {self._url}", retry=False)
-            self._download(digest, local)
+            self._download(self._remote, digest, local)
         if digest_of(local).digest != digest:
             self._set_aside(digest, local)
             raise ArtifactError(f"artifact {digest[:12]} in {self._url} is damaged and was set aside; make it again")
         return local
 
-    def _download(self, digest: str, local: Path) -> None:
+    def _download(self, remote: "RemoteFiles", digest: str, local: Path) -> None:
         temporary = local.with_name(f".{digest}.{secrets.token_hex(4)}")
         temporary.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._reach(lambda: self._fs.get_file(f"{self._root}/{self._key(digest)}", str(temporary)))
+            remote.download(self._key(digest), temporary)
             if digest_of(temporary).digest != digest:
-                self._reach(lambda: self._set_aside_remotely(digest))
+                remote.move(self._key(digest), f"damaged/{digest}.{secrets.token_hex(4)}")
                 raise ArtifactError(
                     f"artifact {digest[:12]} in {self._url} is damaged and was set aside; make it again"
                 )
@@ -149,17 +138,17 @@ class ArtifactStore:
         quarantine.mkdir(parents=True, exist_ok=True)
         local.replace(quarantine / f"{digest}.{secrets.token_hex(4)}")
 
-    def _set_aside_remotely(self, digest: str) -> None:
-        self._fs.makedirs(f"{self._root}/damaged", exist_ok=True)
-        self._fs.mv(f"{self._root}/{self._key(digest)}", f"{self._root}/damaged/{digest}.{secrets.token_hex(4)}")
 
-    def _reach(self, call: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever the call returns
-        try:
-            return call()
-        except FileNotFoundError as error:
-            raise ArtifactError(f"the artifact store {self._url} lacks {error}", retry=False) from error
-        except OSError as error:
-            raise ArtifactError(f"cannot reach the artifact store {self._url}: {error}") from error
+def _remote_files(url: str) -> "RemoteFiles":
+    from db.remote_files import RemoteFiles
+
+    return RemoteFiles(url)
+
+
+def _folder(url: str) -> Path:
+    from fsspec.core import url_to_fs
+
+    return Path(url_to_fs(url)[1])
 
 
 def _copy_durably(source: Path, target: Path, digest: str, progress: Progress | None) -> None:

@@ -1,6 +1,7 @@
 """What happened to devices, with reason and time: the memory behind their health. Rows are only added."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, func, insert, select
@@ -26,21 +27,35 @@ def add(connection: Connection, device_ids: Sequence[str], state: DeviceState, c
 
 def of_device(connection: Connection, device_id: str, limit: int = 50) -> list[DeviceEventRecord]:
     """Return what happened to a device, the newest first."""
-    rows = connection.execute(
-        select(DeviceEvent.__table__)
-        .where(DeviceEvent.device_id == device_id)
-        .order_by(DeviceEvent.id.desc())
-        .limit(limit)
-    )
+    return find(connection, device_id=device_id, limit=limit)
+
+
+def find(
+    connection: Connection, *, device_id: str | None = None, since: datetime | None = None, limit: int = 50
+) -> list[DeviceEventRecord]:
+    """Return what happened to one device or to all, the newest first.
+
+    Args:
+        connection: a transaction.
+        device_id: None: to any device.
+        since: not before; an aware time.
+        limit: at most so many.
+    """
+    query = select(DeviceEvent.__table__).order_by(DeviceEvent.id.desc()).limit(limit)
+    if device_id is not None:
+        query = query.where(DeviceEvent.device_id == device_id)
+    # Rows are in the order of time, so the newest ones hold all that is wanted: no index on the time is needed.
     return [
         DeviceEventRecord(
+            event_id=row.id,
             device_id=row.device_id,
             at=row.at,
             state=DeviceState(row.state),
             cause=DeviceCause(row.cause),
             reason=row.reason,
         )
-        for row in rows
+        for row in connection.execute(query)
+        if since is None or row.at >= since
     ]
 
 

@@ -92,6 +92,12 @@ def _translated(engine: Engine) -> Iterator[None]:
     """Turn an unreachable, busy or full database into our error; what it refuses on principle passes as it is."""
     try:
         yield
+    except ssl.SSLError as error:  # a driver lets it through while it connects
+        raise DatabaseError(
+            f"no encrypted connection to the database {_where(engine)} ({error}); name the authority of its "
+            "certificate in sslrootcert, and the host as the certificate does (database_url)",
+            retry=not isinstance(error, ssl.SSLCertVerificationError),
+        ) from error
     except PoolTimeoutError as error:
         raise DatabaseError(f"too many things at once ask the database {_where(engine)}; it is tried again") from error
     except DBAPIError as error:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, exists, func, or_, select
 
 from db import devices
 from db.records import ActiveAttempt, Assignment, AttemptRecord, JobRecord
-from db.tables import Attempt, Job, JobInput
+from db.tables import Attempt, Job, JobInput, Run
 from db.types import db_now
 from npuq.errors import Blame, ErrorInfo, NotFoundError
 from npuq.states import ACTIVE_ATTEMPT_STATES, AttemptState, JobKind, JobState
@@ -302,7 +302,13 @@ def assignment(connection: Connection, job_id: str, attempt: int, owner: str, su
         losses=job.losses,
         max_attempts=job.max_attempts,
         previous_error=None if job.error is None else job.error.code,
+        source_name=_source_name(connection, job.run_id),
     )
+
+
+def _source_name(connection: Connection, run_id: str) -> str:
+    spec: Mapping[str, Any] = connection.execute(select(Run.spec).where(Run.id == run_id)).scalar_one()
+    return str(spec["source"]["name"])
 
 
 def running_on(connection: Connection, device_ids: Sequence[str]) -> list[tuple[str, int, int, int]]:

@@ -163,8 +163,9 @@ class NewDevice:
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceEventRecord:
-    """A move of a device, and why."""
+    """A move of a device, and why. A higher `event_id` is newer."""
 
+    event_id: int
     device_id: str
     at: datetime
     state: DeviceState
@@ -260,6 +261,7 @@ class Assignment:
         input_facts: role -> the facts of the jobs that produced them, for provenance.
         running_seconds: how long the attempt has run, for long leases.
         previous_error: code with which the attempt before ended.
+        source_name: what the person called the file that the run began with.
     """
 
     job_id: str
@@ -278,6 +280,7 @@ class Assignment:
     losses: int
     max_attempts: int
     previous_error: str | None = None
+    source_name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,15 +78,15 @@ def check(database: Database) -> list[str]:
         return [str(difference) for difference in compare_metadata(context, Base.metadata)]
 
 
-def require(database: Database) -> None:
-    """Raise DatabaseError unless the database has exactly this version's schema."""
+def require(database: Database, *, upgrade: str = "npuq db upgrade") -> None:
+    """Raise DatabaseError unless the database has exactly this version's schema; `upgrade` is what a person types."""
     found, wanted = current_revision(database), newest_revision()
     if found == wanted:
         return
     if found is None:
-        raise DatabaseError("the database is empty; run: npuq db upgrade", code="schema", retry=False)
+        raise DatabaseError(f"the database is empty; run: {upgrade}", code="schema", retry=False)
     known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-    advice = "run: npuq db upgrade" if found in known else "it was made by a newer npuq: upgrade this installation"
+    advice = f"run: {upgrade}" if found in known else "it was made by a newer npuq: upgrade this installation"
     raise DatabaseError(
         f"the database has schema {found}, this npuq works on {wanted}; {advice}", code="schema", retry=False
     )

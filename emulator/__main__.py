@@ -1,6 +1,7 @@
 """`python -m emulator`: install a home, look at it, and put faults on its chips."""
 
 import argparse
+import json
 import os
 import sys
 from dataclasses import replace
@@ -23,7 +24,8 @@ def main(arguments: list[str]) -> int:
         if options.command == "install":
             _install(options)
         elif options.command == "show":
-            sys.stdout.write(describe(home.fleet()))
+            fleet = home.fleet()
+            sys.stdout.write(f"{json.dumps(fleet.to_json())}\n" if options.json else describe(fleet))
         elif options.command == "fault":
             _put_fault(home, options)
         else:
@@ -47,7 +49,8 @@ def _parser() -> argparse.ArgumentParser:
         help=f"the emulator's folder [${ENVIRONMENT_VARIABLE}]",
     )
     _add_install(commands.add_parser("install", parents=[at_home], help="write a home with programs, module and fleet"))
-    commands.add_parser("show", parents=[at_home], help="print the chips and their faults")
+    show = commands.add_parser("show", parents=[at_home], help="print the chips and their faults")
+    show.add_argument("--json", action="store_true", help="as fleet.json, with the defaults")
     _add_fault(commands.add_parser("fault", parents=[at_home], help="put a fault on a chip, or on the host"))
     clear = commands.add_parser("clear", parents=[at_home], help="take away the faults of a chip, or all")
     clear.add_argument(

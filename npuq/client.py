@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
 
 from npuq.config import Settings, load_settings
 from npuq.errors import DatabaseError, NotFoundError, NpuqError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 SEEN_WAIT_SECONDS: Final = 2.0
 POLL_SECONDS: Final = 0.1
+NOBODY_LISTENS: Final = "nobody is listening yet: no scheduler has taken it"
 
 
 def new_run_id() -> str:
@@ -89,19 +91,28 @@ class Client:
     def submit(self, spec: RunSpec, *, wait_seconds: float = SEEN_WAIT_SECONDS) -> Submission:
         """Send a run to the fleet; it is kept in the outbox until the fleet has accepted it."""
         self._outbox.put(spec)
-        problem = self._send(spec)
-        if problem:
-            return Submission(run_id=spec.run_id, sent=False, seen=False, problem=problem)
         deadline = time.monotonic() + wait_seconds
+        while True:
+            found = self.deliver(spec)
+            # Neither an absent Redis nor an absent database comes back while somebody looks at a prompt.
+            if found.seen or found.problem != NOBODY_LISTENS or time.monotonic() > deadline:
+                return found
+            time.sleep(POLL_SECONDS)
+
+    def deliver(self, spec: RunSpec) -> Submission:
+        """Send a submission of the outbox if that is due, and tell what has become of it; does not wait."""
         try:
-            while not self._delivered(spec.run_id):
-                if time.monotonic() > deadline:
-                    problem = "nobody is listening yet: no scheduler has taken it"
-                    return Submission(run_id=spec.run_id, sent=True, seen=False, problem=problem)
-                time.sleep(POLL_SECONDS)
+            if self._delivered(spec.run_id):
+                return Submission(run_id=spec.run_id, sent=True, seen=True)
+            unseen = NOBODY_LISTENS
         except DatabaseError as error:
-            return Submission(run_id=spec.run_id, sent=True, seen=False, problem=str(error))
-        return Submission(run_id=spec.run_id, sent=True, seen=True)
+            unseen = str(error)  # Redis may still take it
+        problem = self._send(spec) if self._due(spec.run_id) else ""
+        return Submission(run_id=spec.run_id, sent=not problem, seen=False, problem=problem or unseen)
+
+    def _due(self, run_id: str) -> bool:
+        sent = self._outbox.seconds_since_sent(run_id)
+        return sent is None or sent > self.settings.timing.resend_seconds
 
     def _send(self, spec: RunSpec) -> str:
         try:
@@ -111,11 +122,20 @@ class Client:
         self._outbox.mark_sent(spec.run_id)
         return ""
 
+    def has_database(self) -> bool:
+        """Tell whether there is a database to connect to; a server is taken to be there.
+
+        Connecting to a file that is missing would make an empty one and hide that there is no fleet.
+        """
+        prefix = "sqlite:///"
+        url = self.settings.database
+        return not url.startswith(prefix) or Path(unquote(url.removeprefix(prefix))).is_file()
+
     def _delivered(self, run_id: str) -> bool:
         from db import runs
         from db.schema import current_revision
 
-        if current_revision(self.database) is None:
+        if not self.has_database() or current_revision(self.database) is None:
             return False
         with self.database.read() as connection:
             found = runs.get(connection, run_id) is not None
@@ -123,26 +143,24 @@ class Client:
             self._outbox.remove(run_id)
         return found
 
-    def _known_delivered(self, run_id: str) -> bool:
-        try:
-            return self._delivered(run_id)
-        except DatabaseError:
-            return False  # Redis may still take it
-
     def flush_outbox(self) -> int:
         """Send again what the fleet has not been seen to accept; returns how many still wait.
 
         Cheap when the outbox is empty; never raises for a fleet that is away.
         """
-        waiting = 0
+        waiting, reachable = 0, True
         for spec in self._outbox.pending():
-            if self._known_delivered(spec.run_id):
-                continue
-            waiting += 1
-            sent = self._outbox.seconds_since_sent(spec.run_id)
-            if sent is None or sent > self.settings.timing.resend_seconds:
-                self._send(spec)
+            if reachable:
+                found = self.deliver(spec)
+                waiting += not found.seen
+                reachable = found.sent or found.seen
+            else:
+                waiting += 1  # each further try would cost a command seconds
         return waiting
+
+    def waiting(self) -> list[RunSpec]:
+        """Return the submissions of this machine that the fleet has not been seen to accept, oldest first."""
+        return list(self._outbox.pending())
 
     def run(self, run_id: str) -> "RunRecord":
         """Return a run; raises NotFoundError."""
@@ -155,8 +173,18 @@ class Client:
         return record
 
     def wait(self, run_id: str, *, timeout_seconds: float) -> "RunRecord":
-        """Wait until a run ends; raises TimeoutError after `timeout_seconds`."""
+        """Wait until a run ends; one that waits in the outbox is delivered meanwhile.
+
+        Raises:
+            NotFoundError: neither the fleet nor the outbox knows it.
+            TimeoutError: it was not over after `timeout_seconds`.
+        """
         deadline = time.monotonic() + timeout_seconds
+        for spec in self.waiting():
+            while spec.run_id == run_id and not (found := self.deliver(spec)).seen:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"run {run_id} waits in the outbox after {timeout_seconds:g} s: {found.problem}")
+                time.sleep(POLL_SECONDS)
         while True:
             record = self.run(run_id)
             if record.state in FINAL_RUN_STATES:

@@ -10,9 +10,9 @@ import os
 import re
 from pathlib import Path
 from typing import Any, Final, Self
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -107,6 +107,11 @@ class Settings(BaseSettings):
     """No step runs longer."""
     timing: Timing = Timing()
 
+    @field_validator("broker_url")
+    @classmethod
+    def _broker_is_who_it_says(cls, url: str | None) -> str | None:
+        return url if url is None or not url.startswith("rediss://") else _with_checked_certificate(url)
+
     @property
     def broker_socket(self) -> Path:
         """Return the Unix socket of the embedded server: in `home`, or a short path made from it.
@@ -153,6 +158,21 @@ class Settings(BaseSettings):
 def redact(text: str) -> str:
     """Return text with the passwords of URLs masked."""
     return _PASSWORD.sub(r"\1:***@", text)
+
+
+def _with_checked_certificate(url: str) -> str:
+    """Return a URL over TLS with which every client checks whom it talks to: kombu's default is not to.
+
+    Raises:
+        ValueError: the URL turns the checks off.
+    """
+    options = parse_qs(urlsplit(url).query)
+    for name, wanted in (("ssl_cert_reqs", {"required", "CERT_REQUIRED"}), ("ssl_check_hostname", {"true", "True"})):
+        if not set(options.get(name, ())) <= wanted:
+            raise ValueError(f"{name} does not check whom it talks to; leave it out, and name your CA in ssl_ca_certs")
+    if "ssl_cert_reqs" in options:
+        return url
+    return f"{url}{'&' if options else '?'}ssl_cert_reqs=required"
 
 
 def default_home() -> Path:

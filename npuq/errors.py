@@ -143,6 +143,13 @@ class DatasetMissingError(NpuqError):
     blame = Blame.HOST
 
 
+class DatasetChangedError(NpuqError):
+    """A host's copy of a dataset is not what was registered: another host may have the registered files."""
+
+    code = "dataset_changed"
+    blame = Blame.HOST
+
+
 class ExportError(NpuqError):
     """The network could not be exported, or its ONNX does not compute what torch does."""
 

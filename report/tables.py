@@ -34,6 +34,7 @@ class GuideRow:
         accuracy: metric name -> value.
         fps: throughput; None when it was not measured.
         quality: of the throughput.
+        result_ids: the results that the row was made of.
         best: the highest clean throughput among rows of the same recipe, chip, precision and emulation.
     """
 
@@ -47,6 +48,7 @@ class GuideRow:
     accuracy: Mapping[str, float]
     fps: float | None
     quality: Quality | None
+    result_ids: tuple[str, ...]
     best: bool
 
 
@@ -105,6 +107,7 @@ def _row(key: _Key, accuracy: ResultRecord | None, performance: ResultRecord | N
         accuracy=dict(accuracy.metrics) if accuracy else {},
         fps=performance.metrics.get(FPS) if performance else None,
         quality=performance.quality if performance else None,
+        result_ids=tuple(result.result_id for result in (accuracy, performance) if result is not None),
         best=key in best,
     )
 
@@ -171,9 +174,10 @@ def _value(name: str, value: float | None) -> str:
 
 
 def as_markdown(table: Table) -> str:
-    """Return a table in Markdown."""
+    """Return a table in Markdown; pipes in cells are escaped."""
     rules = ["---:" if right else "---" for right in table.right]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in (table.headers, rules, *table.rows))
+    lines = (table.headers, rules, *table.rows)
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 
 
 def as_text(table: Table) -> str:

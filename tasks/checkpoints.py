@@ -41,7 +41,10 @@ def read_state_dict(path: Path, *, wrapper: str = "state_dict", prefix: str = "m
         )
     state = {key.removeprefix(prefix): tensor for key, tensor in content.items()}
     if len(state) != len(content):
-        raise CheckpointError(f"{path.name} holds the same weight both with and without {prefix!r} before its name.")
+        raise CheckpointError(
+            f"{path.name} holds the same weight both with and without {prefix!r} before its name. Keep one of each, "
+            f"and save it again as torch.save({{{wrapper!r}: state}}, file)."
+        )
     return state
 
 
@@ -73,7 +76,7 @@ def load_strictly(network: "torch.nn.Module", state: "Mapping[str, torch.Tensor]
     if faults:
         raise CheckpointError(
             f"The checkpoint does not fit the network: {'; '.join(faults)}. "
-            "Is it a checkpoint of another model, or of a variant?"
+            "Is it a checkpoint of another model, or of a variant? Submit the one that the recipe was written for."
         )
     broken = [key for key, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
     if broken:
@@ -124,7 +127,8 @@ def _read_weights_only(path: Path) -> Any:  # noqa: ANN401 - whatever the file h
         raise CheckpointError(f"There is no file {path}.") from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise CheckpointError(
-            f"{path.name} is not a readable checkpoint: it is damaged, cut short, or was not written by torch.save.",
+            f"{path.name} is not a readable checkpoint: it is damaged, cut short, or was not written by torch.save. "
+            "Fetch it again, compare its size with the publisher's, and submit again.",
             detail=str(error),
         ) from error
 

@@ -42,7 +42,9 @@ def run(context: StepContext) -> StepOutcome:
     try:
         done = atc.run_atc(program, command, cwd=request.workdir, environment=environment)
     except ToolError as error:
-        raise _once_more(error, request.attempt) from error
+        if _may_help(error, request.attempt):
+            raise
+        raise _too_small(error) from error
     context.progress(1, 1, "models")
     return StepOutcome(
         outputs={"om": (done.om,)},
@@ -61,10 +63,12 @@ def run(context: StepContext) -> StepOutcome:
     )
 
 
-def _once_more(error: ToolError, attempt: int) -> ToolError:
-    """Return the error; one of memory helps only once on a host: the second try had the least that there is."""
-    if error.info.code != atc.OUT_OF_MEMORY or attempt == 1:
-        return error
+def _may_help(error: ToolError, attempt: int) -> bool:
+    """Tell whether the error stands as it is; after one of memory a host gets one more try, which has the least."""
+    return error.info.code != atc.OUT_OF_MEMORY or attempt == 1
+
+
+def _too_small(error: ToolError) -> ToolError:
     return ToolError(
         f"{error.info.message} It was tried with fewer compile processes too: this host is too small for the model.",
         code=error.info.code,

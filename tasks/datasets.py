@@ -1,19 +1,35 @@
-"""Opens, inspects and verifies datasets on a host, whatever their format.
+"""Registers, opens and verifies datasets, whatever their format: a dataset is what its manifest says, or it is refused.
 
-A dataset is registered once with a digest (`inspect`), and every later use is held against it: `open_dataset` checks
-what is cheap, `verify` checks all of it.
+`inspect` looks at a folder once, contents and all. Later uses compare names and sizes of the whole folder, and the
+content of every file that they read (`tasks.dataset_files`); `verify` compares all of it.
 """
 
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from npuq.errors import DatasetError, DatasetMissingError, InvalidRequestError
-from tasks import datasets_imagenet
+from npuq.errors import Blame, DatasetError, DatasetMissingError, InvalidRequestError
+from tasks.dataset_files import (
+    Change,
+    Difference,
+    HashProgress,
+    changed_error,
+    find_moved,
+    hash_files,
+    read_registered,
+)
+from tasks.dataset_formats import DatasetFormat, Survey
+from tasks.dataset_manifest import FileEntry, Manifest, SampleEntry
+from tasks.datasets_imagenet import ImageNetFormat
 from tasks.protocols import Dataset
 from tasks.steps import DatasetRef
 
-FORMATS: Final = ("imagenet",)
+#: Format -> how it lies on a disk.
+FORMATS: Final[Mapping[str, DatasetFormat]] = {"imagenet": ImageNetFormat()}
+_SHOWN: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,74 +37,117 @@ class DatasetFacts:
     """What a folder holds.
 
     Attributes:
-        format: as asked.
-        samples: number of images.
-        digest: SHA-256 over the sorted listing (image ids, byte sizes) and the labels.
-        problems: sentences that say why it cannot be used; empty when it can.
+        manifest: every file by content.
         notes: sentences about what is odd but harmless, such as labels without an image.
     """
 
-    format: str
-    samples: int
-    digest: str
-    problems: tuple[str, ...]
+    manifest: Manifest
     notes: tuple[str, ...] = ()
 
+    @property
+    def samples(self) -> int:
+        """Return the number of images."""
+        return len(self.manifest.samples)
 
-def inspect(root: Path, dataset_format: str) -> DatasetFacts:
-    """Look at a dataset's folder as a whole; reads names, sizes and labels, but no image.
+    @property
+    def digest(self) -> str:
+        """Return the dataset's digest."""
+        return self.manifest.digest
+
+
+def inspect(root: Path, dataset_format: str, *, progress: HashProgress | None = None) -> DatasetFacts:
+    """Look at a dataset's folder as a whole; reads every byte.
+
+    Args:
+        root: the folder.
+        dataset_format: a key of `FORMATS`.
+        progress: told how many bytes were hashed, of how many.
 
     Raises:
         DatasetMissingError: there is no such folder on this host.
-        DatasetError: the folder cannot be read.
+        DatasetError: it cannot be used, and the message lists why; or it cannot be read.
         InvalidRequestError: npuq does not know the format.
     """
-    listing = _list(root, dataset_format, name=root.name)
-    empty = listing.empty_files()
-    zero_bytes = (f"{len(empty)} images of zero bytes: {', '.join(empty[:3])}",) if empty else ()
-    return DatasetFacts(
-        format=dataset_format,
-        samples=len(listing.files),
-        digest=listing.digest(),
-        problems=listing.problems + zero_bytes,
-        notes=listing.notes,
-    )
+    layout = _format(dataset_format)
+    _require_folder(root, root.name)
+    with _reading(root):
+        survey = layout.survey(root)
+        sizes = layout.image_sizes(root)
+    problems = [*survey.problems, *_empty_images(sizes)]
+    if problems:
+        raise DatasetError(f"{root} cannot be used as a dataset: {'; '.join(problems)}.")
+    paths = [sample.path for sample in survey.samples]
+    total_bytes = sum(sizes.get(path, 0) for path in paths)
+    hashed = hash_files(root, paths, total_bytes=total_bytes, progress=progress)
+    return DatasetFacts(manifest=_manifest(dataset_format, survey, hashed), notes=survey.notes)
+
+
+def open_manifest(ref: DatasetRef) -> Manifest:
+    """Return a registered dataset's manifest, after a look at the names and sizes of all its files on this host.
+
+    Raises:
+        DatasetMissingError: its folder is not on this host.
+        DatasetChangedError: files are missing, of another size, or images were added; the message names the first.
+        DatasetError: the manifest is damaged, or the host cannot read the folder.
+        InvalidRequestError: this npuq does not know its format.
+    """
+    manifest = read_manifest(ref)
+    check_listing(ref, manifest)
+    return manifest
+
+
+def check_listing(ref: DatasetRef, manifest: Manifest) -> None:
+    """Compare names and sizes of all files on this host with a dataset's manifest; raises as `open_manifest`."""
+    differences = _moved(ref, manifest)
+    if differences:
+        raise changed_error(ref, differences)
 
 
 def open_dataset(ref: DatasetRef) -> Dataset:
-    """Open a registered dataset: lists the folder, reads the labels, compares the number of images.
+    """Open a registered dataset with its truth; raises as `open_manifest`, also for annotations of other content."""
+    manifest = open_manifest(ref)
+    annotations = {file.path: read_registered(ref, file) for file in manifest.annotations}
+    return _format(ref.format).open(ref, manifest, annotations)
+
+
+def read_manifest(ref: DatasetRef) -> Manifest:
+    """Return a registered dataset's manifest without looking at its folder; raises DatasetError when it is damaged."""
+    try:
+        manifest = Manifest.parse(ref.manifest.read_bytes(), digest=ref.digest)
+    except (OSError, ValueError) as error:
+        raise DatasetError(
+            f"The manifest {ref.digest[:12]} of the dataset {ref.name!r} cannot be used: {error}. Register the dataset "
+            f"again: npuq datasets add {ref.name} {ref.root} --format {ref.format}"
+        ) from error
+    if (manifest.format, len(manifest.samples)) != (ref.format, ref.samples):
+        raise DatasetError(
+            f"The dataset {ref.name!r} is registered as {ref.samples} images in {ref.format} format, but its manifest "
+            f"lists {len(manifest.samples)} in {manifest.format} format. Register it again with: npuq datasets add"
+        )
+    return manifest
+
+
+def verify(ref: DatasetRef, *, progress: HashProgress | None = None) -> list[Difference]:
+    """Compare a folder with its manifest, byte by byte; returns what differs, by path.
 
     Raises:
         DatasetMissingError: its folder is not on this host.
-        DatasetError: it is not what was registered, or cannot be used; the message says what is missing.
-        InvalidRequestError: npuq does not know its format.
+        DatasetError: the manifest is damaged, or the host cannot read the folder.
+        InvalidRequestError: this npuq does not know its format.
     """
-    listing = _list(ref.root, ref.format, name=ref.name)
-    if listing.problems:
-        raise DatasetError(f"The dataset {ref.name!r} in {ref.root} cannot be used: {'; '.join(listing.problems)}.")
-    if len(listing.files) != ref.samples:
-        raise _changed(ref, f"it has {len(listing.files)} images, registered were {ref.samples}")
-    return datasets_imagenet.ImageNetDataset(
-        ref=ref, image_ids=tuple(listing.files), files=listing.files, labels=listing.labels
-    )
-
-
-def verify(ref: DatasetRef) -> DatasetFacts:
-    """Compare the whole listing with what was registered.
-
-    Returns:
-        What is there, when it is the same.
-
-    Raises:
-        DatasetMissingError: its folder is not on this host.
-        DatasetError: it changed since, or cannot be used.
-    """
-    facts = inspect(ref.root, ref.format)
-    if facts.problems:
-        raise DatasetError(f"The dataset {ref.name!r} in {ref.root} cannot be used: {'; '.join(facts.problems)}.")
-    if facts.digest != ref.digest:
-        raise _changed(ref, f"its listing has the digest {facts.digest[:12]}, registered was {ref.digest[:12]}")
-    return facts
+    manifest = read_manifest(ref)
+    differences = _moved(ref, manifest)
+    known = {difference.path for difference in differences}
+    files: list[FileEntry] = [*manifest.samples, *manifest.annotations]
+    same_size = {file.path: file for file in files if file.path not in known}
+    total_bytes = sum(file.size_bytes for file in same_size.values())
+    hashed = hash_files(ref.root, same_size, total_bytes=total_bytes, progress=progress)
+    rewritten = [
+        Difference(path=path, change=Change.CONTENT)
+        for path, file in same_size.items()
+        if hashed[path].sha256 != file.sha256
+    ]
+    return sorted([*differences, *rewritten])
 
 
 def limited(dataset: Dataset, limit: int | None) -> Dataset:
@@ -104,19 +163,62 @@ def limited(dataset: Dataset, limit: int | None) -> Dataset:
     return dataset.first(limit)
 
 
-def _list(root: Path, dataset_format: str, *, name: str) -> datasets_imagenet.ImageNetListing:
-    if dataset_format not in FORMATS:
-        raise InvalidRequestError(f"Unknown dataset format {dataset_format!r}. Known: {', '.join(FORMATS)}.")
+def _manifest(dataset_format: str, survey: Survey, hashed: Mapping[str, FileEntry]) -> Manifest:
+    samples = []
+    for sample in survey.samples:
+        file = hashed[sample.path]
+        samples.append(
+            SampleEntry(
+                image_id=sample.image_id,
+                label=sample.label,
+                path=file.path,
+                size_bytes=file.size_bytes,
+                sha256=file.sha256,
+            )
+        )
+    annotations = tuple(
+        FileEntry(path=path, size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+        for path, content in sorted(survey.annotations.items())
+    )
+    return Manifest(format=dataset_format, samples=tuple(samples), annotations=annotations)
+
+
+def _moved(ref: DatasetRef, manifest: Manifest) -> list[Difference]:
+    layout = _format(ref.format)
+    _require_folder(ref.root, ref.name, ref.host)
+    with _reading(ref.root):
+        return find_moved(manifest, ref.root, layout.image_sizes(ref.root))
+
+
+def _empty_images(sizes: Mapping[str, int]) -> list[str]:
+    empty = [path for path, size in sizes.items() if size == 0]
+    more = " ..." if len(empty) > _SHOWN else ""
+    return [f"{len(empty)} images of zero bytes: {', '.join(empty[:_SHOWN])}{more}"] if empty else []
+
+
+def _format(name: str) -> DatasetFormat:
+    if name not in FORMATS:
+        raise InvalidRequestError(f"Unknown dataset format {name!r}. Known: {', '.join(FORMATS)}.")
+    return FORMATS[name]
+
+
+def _require_folder(root: Path, name: str, host: str | None = None) -> None:
     if not root.is_dir():
+        where = "this host" if host is None else f"host {host}"
         raise DatasetMissingError(
-            f"The dataset {name!r} is not on this host: there is no folder {root}. Mount or copy it there, or register "
+            f"The dataset {name!r} is not on {where}: there is no folder {root}. Mount or copy it there, or register "
             "the folder where it lies with `npuq datasets add`."
         )
-    return datasets_imagenet.list_folder(root)
 
 
-def _changed(ref: DatasetRef, how: str) -> DatasetError:
-    return DatasetError(
-        f"The dataset {ref.name!r} in {ref.root} is not the one that was registered: {how}. Restore it, or register it "
-        "anew (`npuq datasets add`): results of different images must not be compared."
-    )
+@contextmanager
+def _reading(root: Path) -> Iterator[None]:
+    """Say whose fault it is that a folder or a label file cannot be read."""
+    try:
+        yield
+    except OSError as error:
+        raise DatasetError(
+            f"The dataset folder {root} cannot be read: {error}. Check the host's disk and permissions.",
+            blame=Blame.HOST,
+            retry=True,
+        ) from error

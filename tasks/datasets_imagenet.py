@@ -9,7 +9,6 @@ A label line is `ILSVRC2012_val_00000001.JPEG 65`: the class id counts from 0 in
 ILSVRC devkit's own ids (1 to 1000, another order) are not that; a file with a 1000 in it is refused.
 """
 
-import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -18,145 +17,139 @@ from pathlib import Path
 from typing import Final
 
 from npuq.errors import DatasetError
+from tasks.dataset_formats import FoundSample, Survey
+from tasks.dataset_manifest import Manifest, SampleEntry
 from tasks.steps import DatasetRef
 
 LABEL_FILE: Final = "val_label.txt"
 CLASSES: Final = 1000
-IMAGE_SUFFIXES: Final = frozenset({".jpeg", ".jpg", ".png"})
+IMAGE_SUFFIXES: Final = (".jpeg", ".jpg", ".png")
+_FOLDER: Final = "val"
 _SHOWN: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageNetListing:
-    """What lies in the folder, good or bad.
-
-    Attributes:
-        files: image id (file stem) -> file, in sorted order of the ids.
-        labels: image id -> class id, of every line of the label file that could be read.
-        label_bytes: the label file as it is; empty when there is none.
-        problems: sentences that say why this cannot be evaluated; empty when it can.
-        notes: sentences about what is odd but harmless.
-    """
-
-    files: Mapping[str, Path]
-    labels: Mapping[str, int]
-    label_bytes: bytes
-    problems: tuple[str, ...]
-    notes: tuple[str, ...]
-
-    def digest(self) -> str:
-        """Return the SHA-256 over image ids, byte sizes and the label file; asks the disk for each size.
-
-        Raises:
-            DatasetError: an image vanished since it was listed.
-        """
-        hasher = hashlib.sha256()
-        for image_id, path in self.files.items():
-            hasher.update(f"{image_id}\0{_size_bytes(path)}\n".encode())
-        hasher.update(b"\0labels\0" + self.label_bytes)
-        return hasher.hexdigest()
-
-    def empty_files(self) -> list[str]:
-        """Return the images of zero bytes; asks the disk for each size."""
-        return [path.name for path in self.files.values() if _size_bytes(path) == 0]
-
-
-@dataclass(frozen=True, kw_only=True)
 class ImageNetDataset:
-    """An opened dataset; see `tasks.protocols.Dataset` and `ClassLabels`."""
+    """An opened dataset; see `tasks.protocols.Dataset` and `ClassLabels`. `entries`: image id -> as registered."""
 
     ref: DatasetRef
     image_ids: tuple[str, ...]
-    files: Mapping[str, Path]
-    labels: Mapping[str, int]
+    entries: Mapping[str, SampleEntry]
 
     def image_path(self, image_id: str) -> Path:
         """Return the file of an image; raises DatasetError for an unknown id."""
-        self._refuse_unknown(image_id)
-        return self.files[image_id]
+        return self.ref.root / self.registered(image_id).path
+
+    def registered(self, image_id: str) -> SampleEntry:
+        """Return that file as it was registered; raises DatasetError for an unknown id."""
+        if image_id not in self.entries:
+            raise DatasetError(f"The dataset {self.ref.name!r} has no image {image_id!r}.")
+        return self.entries[image_id]
 
     def label(self, image_id: str) -> int:
         """Return the class id of an image, 0 to 999; raises DatasetError for an unknown id."""
-        self._refuse_unknown(image_id)
-        return self.labels[image_id]
+        return int(self.registered(image_id).label)
 
     def first(self, count: int) -> "ImageNetDataset":
         """Return the view of the first `count` images."""
         kept = self.image_ids[:count]
-        return replace(self, image_ids=kept, files={image_id: self.files[image_id] for image_id in kept})
-
-    def _refuse_unknown(self, image_id: str) -> None:
-        if image_id not in self.files:
-            raise DatasetError(f"The dataset {self.ref.name!r} has no image {image_id!r}.")
+        return replace(self, image_ids=kept, entries={image_id: self.entries[image_id] for image_id in kept})
 
 
-def list_folder(root: Path) -> ImageNetListing:
-    """List a dataset's folder without reading any image.
+class ImageNetFormat:
+    """The format; see `tasks.dataset_formats.DatasetFormat`. The labels are in the manifest, one per image."""
 
-    Args:
-        root: an existing folder.
+    def survey(self, root: Path) -> Survey:
+        """Find the images and their labels."""
+        problems: list[str] = []
+        notes: list[str] = []
+        files = _index_images(root, problems)
+        annotations = _read_label_file(root)
+        labels: dict[str, int] = {}
+        if not files:
+            problems.append(f"no images (*.JPEG) in {_image_folder(root)}")
+        for content in annotations.values():
+            labels = _parse_labels(content, problems)
+            unlabelled = [image_id for image_id in files if image_id not in labels]
+            if unlabelled:
+                problems.append(f"{len(unlabelled)} images without a label in {LABEL_FILE}: {_some(unlabelled)}")
+        if not annotations:
+            problems.append(f"no {LABEL_FILE} in {root}")
+        absent = [image_id for image_id in labels if image_id not in files]
+        if absent:
+            notes.append(f"{len(absent)} labels without an image: {_some(absent)}")
+        return Survey(
+            samples=tuple(
+                FoundSample(image_id=image_id, path=path, label=labels.get(image_id))
+                for image_id, path in files.items()
+            ),
+            annotations=annotations,
+            problems=tuple(problems),
+            notes=tuple(notes),
+        )
 
-    Raises:
-        DatasetError: the folder or the label file cannot be read.
-    """
-    folder = root / "val" if (root / "val").is_dir() else root
-    problems: list[str] = []
-    notes: list[str] = []
-    try:
-        files = _index_images(folder, problems)
-        labels, label_bytes = _read_labels(root, folder, problems)
-    except OSError as error:
-        raise DatasetError(f"The dataset folder {root} cannot be read: {error.strerror or error}.") from error
-    if not files:
-        problems.append(f"no images (*.JPEG) in {folder}")
-    unlabelled = [image_id for image_id in files if image_id not in labels]
-    if unlabelled and label_bytes is not None:
-        problems.append(f"{len(unlabelled)} images without a label in {LABEL_FILE}: {_some(unlabelled)}")
-    absent = [image_id for image_id in labels if image_id not in files]
-    if absent:
-        notes.append(f"{len(absent)} labels without an image: {_some(absent)}")
-    return ImageNetListing(
-        files=files, labels=labels, label_bytes=label_bytes or b"", problems=tuple(problems), notes=tuple(notes)
-    )
+    def image_sizes(self, root: Path) -> dict[str, int]:
+        """List the images."""
+        return {path: entry.stat().st_size for path, entry in _image_files(root)}
+
+    def open(self, ref: DatasetRef, manifest: Manifest, annotations: Mapping[str, bytes]) -> ImageNetDataset:
+        """Take everything from the manifest."""
+        del annotations  # its labels became part of the manifest
+        entries = {sample.image_id: sample for sample in manifest.samples}
+        return ImageNetDataset(ref=ref, image_ids=tuple(entries), entries=entries)
 
 
-def _index_images(folder: Path, problems: list[str]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+def _image_folder(root: Path) -> Path:
+    return root / _FOLDER if (root / _FOLDER).is_dir() else root
+
+
+def _index_images(root: Path, problems: list[str]) -> dict[str, str]:
+    """Return image id -> relative path, in sorted order of the ids."""
+    found: dict[str, str] = {}
     doubled: list[str] = []
-    for path in _image_files(folder):
-        if path.stem in found:
-            doubled.append(f"{path.relative_to(folder)} and {found[path.stem].relative_to(folder)}")
+    for path, _ in _image_files(root):
+        image_id = Path(path).stem
+        if image_id in found:
+            doubled.append(f"{path} and {found[image_id]}")
         else:
-            found[path.stem] = path
+            found[image_id] = path
     if doubled:
         problems.append(f"{len(doubled)} image names used twice: {_some(doubled)}")
     return dict(sorted(found.items()))
 
 
-def _image_files(folder: Path) -> Iterator[Path]:
-    """Yield the images of a folder and of its sub-folders, one level deep, in sorted order."""
-    with os.scandir(folder) as entries:
-        ordered = sorted(entries, key=lambda entry: entry.name)
-    for entry in ordered:
-        if entry.name.startswith("."):
-            continue
+def _image_files(root: Path) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
+    """Yield relative paths and images of the folder and of its sub-folders, one level deep, in sorted order."""
+    folder = _image_folder(root)
+    prefix = "" if folder == root else f"{_FOLDER}/"
+    for entry in _entries(folder):
         if entry.is_dir():
-            yield from (path for path in sorted(Path(entry.path).iterdir()) if _is_image(path.name))
+            for inner in _entries(Path(entry.path)):
+                if _is_image(inner.name):
+                    yield f"{prefix}{entry.name}/{inner.name}", inner
         elif _is_image(entry.name):
-            yield Path(entry.path)
+            yield f"{prefix}{entry.name}", entry
+
+
+def _entries(folder: Path) -> list["os.DirEntry[str]"]:
+    with os.scandir(folder) as entries:
+        return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
 
 
 def _is_image(name: str) -> bool:
-    return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
+    return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
 
 
-def _read_labels(root: Path, folder: Path, problems: list[str]) -> tuple[dict[str, int], bytes | None]:
-    """Return image id -> class id, and the file as it is; None where there is no file."""
-    path = root / LABEL_FILE if (root / LABEL_FILE).is_file() else folder / LABEL_FILE
-    if not path.is_file():
-        problems.append(f"no {LABEL_FILE} in {root}")
-        return {}, None
-    content = path.read_bytes()
+def _read_label_file(root: Path) -> dict[str, bytes]:
+    """Return relative path -> content of the label file; empty where there is none."""
+    for path in (root / LABEL_FILE, _image_folder(root) / LABEL_FILE):
+        if path.is_file():
+            return {path.relative_to(root).as_posix(): path.read_bytes()}
+    return {}
+
+
+def _parse_labels(content: bytes, problems: list[str]) -> dict[str, int]:
+    """Return image id -> class id of every line that can be read."""
     labels: dict[str, int] = {}
     malformed: list[str] = []
     for number, line in enumerate(content.decode("utf-8-sig", errors="replace").splitlines(), start=1):
@@ -177,7 +170,7 @@ def _read_labels(root: Path, folder: Path, problems: list[str]) -> tuple[dict[st
             f"{LABEL_FILE} holds the class {CLASSES}: these are the ILSVRC devkit's ids, which start at 1 and have "
             "another order; wanted is the position of the WordNet id among all sorted ones, from 0"
         )
-    return labels, content
+    return labels
 
 
 def _parse_label(line: str) -> tuple[str, int | None]:
@@ -188,13 +181,6 @@ def _parse_label(line: str) -> tuple[str, int | None]:
     name, label = words[0].strip(), int(words[1])
     image_id = Path(name).stem if _is_image(name) else name
     return image_id, label if label <= CLASSES else None
-
-
-def _size_bytes(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError as error:
-        raise DatasetError(f"The image {path} is gone or unreadable: {error.strerror}.") from error
 
 
 def _some(items: list[str]) -> str:

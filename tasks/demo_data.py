@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from npuq.errors import InvalidRequestError, ToolMissingError
+from npuq.errors import InvalidRequestError, NpuqError, ToolMissingError
 from tasks import datasets, demo_checkpoint, demo_images, registry, torch_threads
 from tasks.protocols import ClassScores, Dataset, Prediction, Recipe
 from tasks.steps import DatasetRef
@@ -23,6 +23,7 @@ RECIPE: Final = "mobilenet_v1"
 DATASET_FORMAT: Final = "imagenet"
 _SCHEMA: Final = 1
 _REFERENCE: Final = "reference.json"
+_MANIFEST: Final = "manifest.json"
 _WEIGHTS: Final = "mobilenet_v1_demo.pth.tar"
 _BATCH: Final = 4  # as in `demo_checkpoint`
 
@@ -52,6 +53,7 @@ class DemoFiles:
         weights: checkpoint in the published format.
         dataset_root: folder of the dataset, format `imagenet`.
         dataset_digest: as `tasks.datasets.inspect` gives it.
+        manifest: its manifest, the bytes of that digest.
         samples: number of pictures.
         torch_top1, torch_top5: percent, of the same network run in torch on the same pictures.
         torch_classes: image id -> class that torch ranks first.
@@ -61,6 +63,7 @@ class DemoFiles:
     weights: Path
     dataset_root: Path
     dataset_digest: str
+    manifest: Path
     samples: int
     torch_top1: float
     torch_top5: float
@@ -120,7 +123,7 @@ def _make(folder: Path, wanted: DemoParameters, on_stage: Callable[[str], None])
     on_stage(f"fitting a checkpoint to {wanted.train} others")
     _fit(recipe, folder / _WEIGHTS, wanted)
     on_stage("asking torch what it sees")
-    reference = _ask_torch(recipe, folder / _WEIGHTS, root)
+    reference = _ask_torch(recipe, folder / _WEIGHTS, root, folder / _MANIFEST)
     content = {"schema": _SCHEMA, "parameters": asdict(wanted), "weights_sha256": _sha256(folder / _WEIGHTS)}
     (folder / _REFERENCE).write_text(json.dumps(content | reference, indent=1) + "\n", encoding="utf-8")
 
@@ -137,11 +140,19 @@ def _fit(recipe: Recipe, weights: Path, wanted: DemoParameters) -> None:
     demo_checkpoint.save_published(network, weights)
 
 
-def _ask_torch(recipe: Recipe, weights: Path, root: Path) -> dict[str, Any]:
+def _ask_torch(recipe: Recipe, weights: Path, root: Path, manifest: Path) -> dict[str, Any]:
     """Score the checkpoint as a user would in torch: load the file, preprocess each picture, run, rank."""
     facts = datasets.inspect(root, DATASET_FORMAT)
+    manifest.write_bytes(facts.manifest.text)
     dataset = datasets.open_dataset(
-        DatasetRef(name="demo", format=DATASET_FORMAT, root=root, digest=facts.digest, samples=facts.samples)
+        DatasetRef(
+            name="demo",
+            format=DATASET_FORMAT,
+            root=root,
+            digest=facts.digest,
+            samples=facts.samples,
+            manifest=manifest,
+        )
     )
     predictions = predict_in_torch(recipe, weights, dataset)
     return {
@@ -179,12 +190,15 @@ def _find(folder: Path, wanted: DemoParameters) -> DemoFiles | None:
     reference = _read_reference(folder)
     if reference.get("schema") != _SCHEMA or reference.get("parameters") != asdict(wanted):
         return None
-    weights, root = folder / _WEIGHTS, folder / "dataset"
-    if not weights.is_file() or not root.is_dir() or _sha256(weights) != reference["weights_sha256"]:
+    expected = {_WEIGHTS: reference["weights_sha256"], _MANIFEST: reference["dataset_digest"]}
+    for name, digest in expected.items():
+        if not (folder / name).is_file() or _sha256(folder / name) != digest:
+            return None
+    try:
+        found = datasets.inspect(folder / "dataset", DATASET_FORMAT)
+    except NpuqError:
         return None
-    if datasets.inspect(root, DATASET_FORMAT).digest != reference["dataset_digest"]:
-        return None
-    return _load(folder, reference, reused=True)
+    return _load(folder, reference, reused=True) if found.digest == reference["dataset_digest"] else None
 
 
 def _load(folder: Path, reference: Mapping[str, Any], *, reused: bool) -> DemoFiles:
@@ -192,6 +206,7 @@ def _load(folder: Path, reference: Mapping[str, Any], *, reused: bool) -> DemoFi
         weights=folder / _WEIGHTS,
         dataset_root=folder / "dataset",
         dataset_digest=reference["dataset_digest"],
+        manifest=folder / _MANIFEST,
         samples=reference["samples"],
         torch_top1=reference["top1"],
         torch_top5=reference["top5"],

@@ -20,7 +20,8 @@ def run(context: StepContext) -> StepOutcome:
 
     Raises:
         InvalidRequestError: no dataset, or passes that the recipe does not have.
-        DatasetError, DatasetMissingError: the dataset is not there, changed, or not covered by the predictions.
+        DatasetMissingError, DatasetChangedError: this host does not have the dataset, or not as it was registered.
+        DatasetError: the predictions do not cover the dataset.
         ArtifactError: a predictions file is damaged.
     """
     request = context.request

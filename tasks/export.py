@@ -5,13 +5,13 @@ The comparison runs on the CPU with onnxruntime: what ATC gets is known to be ri
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from npuq.errors import ExportError, InvalidRequestError, NpuqError, ToolMissingError
+from npuq.errors import CheckpointError, ExportError, InvalidRequestError, NpuqError, ToolMissingError
 from tasks import registry, torch_threads
 from tasks.onnx_export import OPSET
 from tasks.protocols import Array, Recipe
@@ -67,13 +67,16 @@ def run(context: StepContext) -> StepOutcome:
         ) from error
     torch_threads.use_few_threads()
     network = recipe.network()
-    recipe.load_weights(network, weights[0])
+    _say(f"reading {weights[0].name} ({weights[0].stat().st_size} bytes) for {recipe.id}, torch {torch.__version__}")
+    _load(recipe, network, weights[0])
     context.progress(1, _STAGES, "stages")
+    _say(f"exporting to ONNX opset {OPSET}")
     export_checked(recipe, network, onnx_path, request.params.get("batch_size"))
     context.progress(2, _STAGES, "stages")
+    _say(f"comparing {onnx_path.name} with torch, onnxruntime {onnxruntime.__version__}")
     agreement = compare(recipe, network, onnx_path, request.params.get("batch_size"))
     context.progress(_STAGES, _STAGES, "stages")
-    sys.stdout.write(f"{onnx_path.name}: largest difference to torch {agreement.max_abs_difference:.2e}\n")
+    _say(f"{onnx_path.name}: largest difference to torch {agreement.max_abs_difference:.2e}")
     return StepOutcome(
         outputs={"onnx": (onnx_path,)},
         facts={
@@ -86,6 +89,22 @@ def run(context: StepContext) -> StepOutcome:
             "export_seconds": round(time.monotonic() - started, 3),
         },
     )
+
+
+def _say(line: str) -> None:
+    """Write a line to the attempt's log, at once: the next thing may end the process."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _load(recipe: Recipe, network: "torch.nn.Module", weights: Path) -> None:
+    """Load the weights; raises CheckpointError that names the file, whatever the recipe says."""
+    try:
+        recipe.load_weights(network, weights)
+    except CheckpointError as error:
+        if weights.name in error.info.message:
+            raise
+        raise CheckpointError.from_info(replace(error.info, message=f"{weights.name}: {error.info.message}")) from error
 
 
 def export_checked(recipe: Recipe, network: "torch.nn.Module", onnx_path: Path, batch_size: int | None) -> None:

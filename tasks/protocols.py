@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from tasks.dataset_manifest import FileEntry
     from tasks.steps import DatasetRef
 
 Array: TypeAlias = "NDArray[Any]"
@@ -82,6 +83,9 @@ class Dataset(Protocol):
 
     def image_path(self, image_id: str) -> Path:
         """Return the file of an image; raises DatasetError for an unknown id."""
+
+    def registered(self, image_id: str) -> "FileEntry":
+        """Return that file as it was registered; raises DatasetError for an unknown id."""
 
     def first(self, count: int) -> "Dataset":
         """Return the view of the first `count` images, with the truth of those only."""

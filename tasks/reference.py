@@ -10,6 +10,7 @@ import numpy as np
 
 from npuq.errors import InvalidRequestError
 from tasks.batch_binding import bind_batch
+from tasks.dataset_files import preprocess_registered
 from tasks.protocols import Dataset, InferenceSession, Prediction, Recipe
 from tasks.steps import StepContext
 
@@ -23,6 +24,7 @@ def predict(
 
     Raises:
         InvalidRequestError: parameters or inputs that cannot be.
+        DatasetChangedError: an image is not what was registered.
         DatasetError: an image cannot be read.
         ToolError: the model cannot be loaded or executed.
     """
@@ -59,7 +61,10 @@ def _of_pass(
     dtype = session.inputs[0].dtype
     for start in range(0, len(dataset.image_ids), batch_size):
         image_ids = dataset.image_ids[start : start + batch_size]
-        samples = [recipe.preprocess(dataset.image_path(image_id), pass_name) for image_id in image_ids]
+        samples = [
+            preprocess_registered(recipe, dataset.ref, dataset.registered(image_id), pass_name)[0]
+            for image_id in image_ids
+        ]
         rows = [sample.array for sample in samples] + [samples[0].array] * (batch_size - len(samples))
         outputs = session.run([np.stack(rows).astype(dtype, copy=False)])
         metas = [sample.meta for sample in samples]

@@ -4,6 +4,7 @@ The values here cross a pipe as JSON, so that the process that owns a chip and t
 die apart. A step function takes a `StepContext` and returns a `StepOutcome`, or raises a `NpuqError`.
 """
 
+import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,10 +23,12 @@ class DatasetRef:
 
     Attributes:
         name: its name in the fleet.
-        format: `imagenet`, `voc`, `coco` or `widerface`.
+        format: how its folder is laid out; see `tasks.datasets.FORMATS`.
         root: its folder on this host.
-        digest: SHA-256 over its listing and labels; part of content keys.
+        digest: SHA-256 of its manifest, and so of everything in it; part of content keys.
         samples: number of images.
+        manifest: the manifest's file on this host; see `tasks.dataset_manifest`.
+        host: this host's name in the fleet, for messages.
     """
 
     name: str
@@ -33,6 +36,17 @@ class DatasetRef:
     root: Path
     digest: str
     samples: int
+    manifest: Path
+    host: str = field(default_factory=socket.gethostname)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return asdict(self) | {"root": str(self.root), "manifest": str(self.manifest)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read the JSON form; raises KeyError or TypeError when it is not one."""
+        return cls(**{**data, "root": Path(data["root"]), "manifest": Path(data["manifest"])})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +102,7 @@ class StepRequest:
         data["input_digests"] = {role: list(digests) for role, digests in self.input_digests.items()}
         data["params"] = dict(self.params)
         if self.dataset is not None:
-            data["dataset"]["root"] = str(self.dataset.root)
+            data["dataset"] = self.dataset.to_json()
         return data
 
     @classmethod
@@ -105,7 +119,7 @@ class StepRequest:
             inputs={role: tuple(Path(path) for path in paths) for role, paths in data["inputs"].items()},
             input_digests={role: tuple(digests) for role, digests in data["input_digests"].items()},
             workdir=Path(data["workdir"]),
-            dataset=None if dataset is None else DatasetRef(**{**dataset, "root": Path(dataset["root"])}),
+            dataset=None if dataset is None else DatasetRef.from_json(dataset),
             device=None if device is None else DeviceRef(**device),
         )
 

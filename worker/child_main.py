@@ -23,7 +23,7 @@ from worker.child_protocol import ChildSettings, MessageType
 from worker.host_process import HostProcess, ReportProgress
 from worker.json_lines import ChannelClosedError, JsonLines
 from worker.parent_death import die_with_parent
-from worker.step_errors import error_info
+from worker.step_errors import error_info, origin
 
 PROGRESS_INTERVAL_SECONDS = 0.1
 TAIL_WAIT_SECONDS = 5.0
@@ -80,6 +80,7 @@ class ChildProgram:
             raise
         except Exception as error:  # noqa: BLE001 - the seam: whatever a step raises becomes a value
             info = error_info(error)
+            sys.stderr.write(f"{type(error).__name__} in the step {request.kind}\n{origin(error)}\n")
             self._host.note_failure(info)
             result = {"error": info.as_dict()}
         return {

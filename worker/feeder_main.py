@@ -7,7 +7,7 @@ import argparse
 import os
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,13 @@ import numpy as np
 
 from npuq.errors import DatasetError
 from tasks import registry
+from tasks.dataset_files import check_content, file_state, preprocess_registered
+from tasks.dataset_manifest import FileEntry
 from tasks.protocols import Array, Recipe, Sample
+from tasks.steps import DatasetRef
 from worker.feeder_wire import Frame, FrameKind, pack_predictions, receive_frame, send_frame
 from worker.parent_death import die_with_parent
-from worker.sample_cache import CachedSample, SampleCache, cache_key
+from worker.sample_cache import CachedSample, SampleCache, preparation_key
 from worker.shared_batches import ArraySpec, map_arrays
 from worker.step_errors import error_info
 
@@ -35,13 +38,13 @@ class Assignment:
         self._outputs: list[Array] = []
         self._outputs_per_slot = 0
         self._shape = ring.shape[1:]
-        key = cache_key(
+        self._dataset = DatasetRef.from_json(message["dataset"])
+        preparation = preparation_key(
             recipe=self._recipe.id,
             preprocessing_version=self._recipe.preprocessing_version,
-            dataset_digest=message["dataset_digest"],
             pass_name=self._pass_name,
         )
-        self._cache = SampleCache(cache_root, cache_bytes, key, self._shape)
+        self._cache = SampleCache(cache_root, cache_bytes, preparation, self._shape)
 
     def take_outputs(self, message: dict[str, Any], descriptor: int) -> None:
         """Map the memory of the chip's outputs: `slots` times the same arrays."""
@@ -49,33 +52,33 @@ class Assignment:
         self._outputs_per_slot = len(specs)
         self._outputs = map_arrays(specs * message["slots"], descriptor)
 
-    def prepare(self, chunk: int, first_row: int, samples: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-        """Put samples (image id, path) into consecutive rows of the ring; returns their metas."""
+    def prepare(self, first_row: int, files: Sequence[FileEntry]) -> list[dict[str, Any]]:
+        """Put images into consecutive rows of the ring; returns their metas."""
         ring = len(self._ring)
-        rows = {image_id: self._ring[(first_row + index) % ring] for index, (image_id, _) in enumerate(samples)}
-        metas = self._cache.read(chunk, rows)
-        made = []
-        for image_id, path in samples:
-            if image_id in metas:
-                continue
-            sample = self._checked(self._recipe.preprocess(Path(path), self._pass_name), path)
-            rows[image_id][...] = sample.array
-            made.append(CachedSample(image_id=image_id, array=rows[image_id], meta=sample.meta))
-        if made:
-            self._cache.write(chunk, made)
-        all_metas = {**metas, **{sample.image_id: sample.meta for sample in made}}
-        return [dict(all_metas[image_id]) for image_id, _ in samples]
+        return [dict(self._prepare(file, self._ring[(first_row + index) % ring])) for index, file in enumerate(files)]
+
+    def _prepare(self, file: FileEntry, row: Array) -> Mapping[str, Any]:
+        """Put one image into its row, from the cache or decoded; it is what was registered either way."""
+        kept = self._cache.read(file.sha256, row)
+        if kept is not None:
+            if file_state(self._dataset, file) != kept.source:
+                check_content(self._dataset, file)
+            return kept.meta
+        sample, state = preprocess_registered(self._recipe, self._dataset, file, self._pass_name)
+        row[...] = self._checked(sample, file).array
+        self._cache.write(file.sha256, row, CachedSample(meta=sample.meta, source=state))
+        return sample.meta
 
     def postprocess(self, slot: int, metas: list[dict[str, Any]]) -> tuple[list[str], tuple[Array, ...]]:
         """Make predictions of a slot's outputs; rows past `len(metas)` are padding."""
         outputs = self._outputs[slot * self._outputs_per_slot : (slot + 1) * self._outputs_per_slot]
         return pack_predictions(self._recipe.postprocess(outputs, metas, self._pass_name))
 
-    def _checked(self, sample: Sample, path: str) -> Sample:
+    def _checked(self, sample: Sample, file: FileEntry) -> Sample:
         if sample.array.shape != self._shape or sample.array.dtype != np.float32:
             raise DatasetError(
-                f"{path} became {sample.array.dtype} {sample.array.shape}, the model takes float32 {self._shape}: "
-                f"the recipe {self._recipe.id!r} contradicts itself."
+                f"{self._dataset.root / file.path} became {sample.array.dtype} {sample.array.shape}, the model takes "
+                f"float32 {self._shape}: the recipe {self._recipe.id!r} contradicts itself."
             )
         return sample
 
@@ -129,7 +132,7 @@ class Feeder:
     @staticmethod
     def _work(assignment: Assignment, kind: FrameKind, message: dict[str, Any]) -> Frame:
         if kind is FrameKind.PREPARE:
-            metas = assignment.prepare(message["chunk"], message["row"], message["samples"])
+            metas = assignment.prepare(message["row"], [FileEntry(**values) for values in message["files"]])
             reply = {"kind": FrameKind.PREPARED, "first": message["first"], "metas": metas}
             return Frame(message=reply | {"order": message["order"]})
         if kind is FrameKind.POSTPROCESS:

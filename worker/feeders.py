@@ -12,15 +12,16 @@ from typing import Any, Final
 
 import numpy as np
 
-from npuq.errors import ChildLostError, DatasetError, ErrorInfo, NpuqError
+from npuq.errors import ChildLostError, DatasetChangedError, DatasetError, ErrorInfo, NpuqError
 from tasks import registry
-from tasks.datasets import open_dataset
-from tasks.protocols import Array, Dataset, FedBatch, FeedOrder, Prediction
+from tasks.dataset_manifest import Manifest
+from tasks.datasets import check_listing, read_manifest
+from tasks.protocols import Array, FedBatch, FeedOrder, Prediction
+from tasks.steps import DatasetRef
 from worker.feeder_process import FeederProcess, FeederSettings
 from worker.feeder_wire import Frame, FrameKind, unpack_predictions
 from worker.interpreter import job_environment
-from worker.sample_cache import chunk_samples
-from worker.shared_batches import ArraySpec, OrderLedger, map_arrays, new_memory, ring_rows
+from worker.shared_batches import ArraySpec, OrderLedger, map_arrays, new_memory, ring_rows, samples_per_unit
 
 UNITS_PER_FEEDER: Final = 3
 STALL_SECONDS: Final = 120.0
@@ -30,23 +31,22 @@ _SPARE_OUTPUT_SLOTS: Final = 2
 class _Order:
     """An order under way: its ledger, its memory, what came back."""
 
-    def __init__(self, number: int, order: FeedOrder, feeders: int) -> None:
+    def __init__(self, number: int, order: FeedOrder, manifest: Manifest, feeders: int) -> None:
         recipe = registry.get(order.recipe)
         self.number = number
         self.order = order
-        self.dataset: Dataset = open_dataset(order.dataset)
-        self.image_ids = tuple(self.dataset.image_ids[order.start : order.stop])
+        self.samples = manifest.samples[order.start : order.stop]
+        self.image_ids = tuple(sample.image_id for sample in self.samples)
         shape = recipe.inputs[0].at_batch(order.batch_size)[1:]
-        self.unit_samples = chunk_samples(4 * int(np.prod(shape, dtype=np.int64)))
+        unit_samples = samples_per_unit(4 * int(np.prod(shape, dtype=np.int64)))
         rows = ring_rows(
-            batch_size=order.batch_size, unit_samples=self.unit_samples, units_in_flight=feeders * UNITS_PER_FEEDER
+            batch_size=order.batch_size, unit_samples=unit_samples, units_in_flight=feeders * UNITS_PER_FEEDER
         )
         self.ledger = OrderLedger(
-            start=order.start,
             samples=len(self.image_ids),
             batch_size=order.batch_size,
             rows=rows,
-            unit_samples=self.unit_samples,
+            unit_samples=unit_samples,
         )
         self.ring_spec = ArraySpec(shape=(rows, *shape), dtype="<f4")
         self.ring_memory = new_memory([self.ring_spec])
@@ -86,6 +86,7 @@ class ProcessFeederPool:
             self._poller.register(descriptor, select.POLLIN)
         self._numbers = 0
         self._order: _Order | None = None
+        self._known: tuple[str, Manifest] | None = None  # digest and manifest of the last dataset
         self.fit = True
         """False once a feeder is lost: this pool takes no further order."""
 
@@ -98,7 +99,8 @@ class ProcessFeederPool:
         """Yield every batch of an order, in order; the feeders begin at once, before the first is asked for.
 
         Raises:
-            DatasetError: a file cannot be read; the message names it. The pool stays usable.
+            DatasetError, DatasetMissingError, DatasetChangedError: the dataset is not here as it was registered, or a
+                file cannot be read; the message names it. The pool stays usable.
             ChildLostError: a feeder is gone or silent.
             RuntimeError: the next batch needs memory of batches that were never handed to `postprocess`.
         """
@@ -143,18 +145,27 @@ class ProcessFeederPool:
     def _begin(self, order: FeedOrder) -> _Order:
         self._drop_order()
         self._numbers += 1
-        under_way = self._order = _Order(self._numbers, order, len(self._feeders))
+        manifest = self._manifest_of(order.dataset)
+        under_way = self._order = _Order(self._numbers, order, manifest, len(self._feeders))
         message = {
             "kind": FrameKind.ORDER,
             "order": under_way.number,
             "recipe": order.recipe,
             "pass_name": order.pass_name,
-            "dataset_digest": order.dataset.digest,
+            "dataset": order.dataset.to_json(),
             "ring": under_way.ring_spec.to_json(),
         }
         self._tell_all(Frame(message=message, descriptor=under_way.ring_memory))
         self._pump(under_way, wait=False)
         return under_way
+
+    def _manifest_of(self, dataset: DatasetRef) -> Manifest:
+        """Return the dataset's manifest; the folder is looked at every time, the manifest is parsed once."""
+        if self._known is None or self._known[0] != dataset.digest:
+            self._known = (dataset.digest, read_manifest(dataset))
+        manifest = self._known[1]
+        check_listing(dataset, manifest)
+        return manifest
 
     def _ready(self, under_way: _Order) -> Iterator[FedBatch]:
         for index in range(under_way.ledger.batches):
@@ -240,13 +251,12 @@ class ProcessFeederPool:
 
     @staticmethod
     def _prepare_message(under_way: _Order, unit: range) -> dict[str, Any]:
-        ids = under_way.image_ids[unit.start : unit.stop]
+        files = under_way.samples[unit.start : unit.stop]
         return {
             "kind": FrameKind.PREPARE,
             "first": unit.start,
             "row": unit.start % len(under_way.ring),
-            "chunk": (under_way.order.start + unit.start) // under_way.unit_samples,
-            "samples": [(image_id, str(under_way.dataset.image_path(image_id))) for image_id in ids],
+            "files": [{"path": file.path, "size_bytes": file.size_bytes, "sha256": file.sha256} for file in files],
         }
 
     def _take(self, under_way: _Order, feeder: FeederProcess, frame: Frame) -> None:
@@ -277,5 +287,5 @@ class ProcessFeederPool:
 
 def _feeders_error(info: ErrorInfo) -> NpuqError:
     """Return what a feeder raised, as what it was where callers distinguish it."""
-    kind = DatasetError if info.code == DatasetError.code else NpuqError
-    return kind.from_info(info)
+    kinds: dict[str, type[NpuqError]] = {kind.code: kind for kind in (DatasetError, DatasetChangedError)}
+    return kinds.get(info.code, NpuqError).from_info(info)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection
 
@@ -21,14 +21,14 @@ from db.engine import Database, open_database
 from db.records import NewDevice
 from npuq import log as logs
 from npuq.config import Settings, load_settings
-from npuq.errors import DatabaseError, NpuqError, ToolMissingError
+from npuq.errors import DatabaseError, NpuqError
 from npuq.log import get_logger
 from tasks.ascend_signals import OWN_FILE_NAME, OWN_FILE_VARIABLE, Tool, signals
 from worker import discovery
+from worker.chip_probe import ChipLook, ChipProbe
 from worker.health_watch import HealthWatch
 from worker.interpreter import program_command
 from worker.locks import lock_folder
-from worker.npu_smi import NpuSmiInfo
 from worker.npu_smi_tool import NpuSmi
 
 BACKOFF_CAP_SECONDS: Final = 60.0
@@ -126,14 +126,13 @@ class Launcher:
     def __init__(self, settings: Settings, database: Database, npu_smi: NpuSmi) -> None:
         self._settings = settings
         self._database = database
-        self._npu_smi = npu_smi
         self._host = discovery.host_id(settings)
         self._workers: dict[str, WorkerProcess] = {}
         self._next_probe = float("-inf")
         self._failed_probes = 0
-        self._boards = discovery.Boards(npu_smi)
+        self._chip_probe = ChipProbe(settings, npu_smi)
         self._health = HealthWatch(database, self._host, settings.timing.suspect_seconds)
-        self._chips: list[NewDevice] = []
+        self._chips: Sequence[NewDevice] = ()
         self._registered = False
 
     def run_once(self) -> None:
@@ -142,9 +141,7 @@ class Launcher:
         try:
             if self._registered:  # before, the name may be another machine's
                 self._beat(now)
-            if now >= self._next_probe:  # after the beat: a driver that hangs must not make the host look silent
-                self._probe()
-                self._next_probe = now + self._settings.timing.probe_seconds
+            self._probe(now)
         except DatabaseError as error:
             log.warning("host_beat_failed", reason=str(error))
         for worker in self._workers.values():
@@ -174,44 +171,46 @@ class Launcher:
         except DatabaseError as error:
             log.warning("goodbye_failed", reason=str(error))
 
-    def _probe(self) -> None:
-        with self._database.read() as connection:
-            known = devices.identities(connection, self._host)
-        info = self._look(known)
+    def _probe(self, now: float) -> None:
+        """Begin a look at the chips when it is time, and take its answer when it is there."""
+        timing = self._settings.timing
+        if not self._chip_probe.looking and now >= self._next_probe:
+            with self._database.read() as connection:
+                known = devices.identities(connection, self._host)
+            self._chip_probe.begin(known)
+            self._next_probe = now + timing.probe_seconds
+        look = self._chip_probe.answer(timing.beat_seconds / 2) if self._chip_probe.looking else None
+        if look is not None:
+            self._take(look)
+
+    def _take(self, look: ChipLook) -> None:
+        """Register what was seen; without a table the last one still counts, but says nothing of chips not in it."""
+        if isinstance(look.error, NpuqError):
+            self._failed_probes += 1
+            log.warning("npu_smi_failed", reason=str(look.error), in_a_row=self._failed_probes)
+        elif look.error is not None:
+            raise look.error
+        else:
+            self._failed_probes, self._chips = 0, look.chips
+        looked = look.error is None
+        self._register(discovery.host_facts(self._settings, look.info), complete=looked)
+        if look.info is not None:
+            self._health.look(look.info, self._chips)
+        elif not looked:
+            self._health.silence(self._failed_probes)
+
+    def _register(self, facts: Mapping[str, Any], *, complete: bool) -> None:
         slots = discovery.slots(self._settings)
-        facts = discovery.host_facts(self._settings, info)
-        looked = self._failed_probes == 0
-        found = [*(self._chips if looked else ()), *slots]
+        found = [*(self._chips if complete else ()), *slots]
 
         def write(connection: Connection) -> None:
             suspect_seconds = self._settings.timing.suspect_seconds
             devices.claim_name(connection, self._host, facts["machine"], suspect_seconds=suspect_seconds)
-            devices.register(connection, self._host, facts, found, complete=looked)
+            devices.register(connection, self._host, facts, found, complete=complete)
 
         self._database.transact(write)
         self._registered = True
-        if info is not None:
-            self._health.look(info, self._chips)
-        elif not looked:
-            self._health.silence(self._failed_probes)
         self._keep_workers(self._chips, slots)
-
-    def _look(self, known: Mapping[str, str]) -> NpuSmiInfo | None:
-        """Ask npu-smi for the chips; None when there is no such program, or no table: then the last one still counts.
-
-        Args:
-            known: identity -> device id of this host's rows.
-        """
-        try:
-            self._chips, info = discovery.chips(self._settings, self._npu_smi, self._boards, known)
-        except ToolMissingError:
-            self._chips, info = [], None
-        except NpuqError as error:
-            self._failed_probes += 1
-            log.warning("npu_smi_failed", reason=str(error), in_a_row=self._failed_probes)
-            return None
-        self._failed_probes = 0
-        return info
 
     def _keep_workers(self, chips: Sequence[NewDevice], slots: Sequence[NewDevice]) -> None:
         feeders = self._settings.feeders or max(1, (os.cpu_count() or 1) // max(1, len(chips)))

@@ -32,6 +32,7 @@ from worker.child_protocol import Progress
 from worker.device_faults import note_error
 from worker.lease import ALONE_SECONDS, Ended, Lease
 from worker.provenance import facts_of, result_of, trouble_of
+from worker.step_errors import log_text
 from worker.workspace import Workspace
 
 CLAIM_PATIENCE_SECONDS: Final = 30.0
@@ -255,22 +256,25 @@ class Runner:
         if lease.ended is Ended.LOST:
             log.warning("attempt_dropped", reason="it no longer belongs to this worker")
             return
-        kept_log = self._keep_log(attempt_log, workspace)
         if isinstance(answer, StepOutcome):
             stored = trouble_of(answer) or self._store_outputs(answer)
-            if isinstance(stored, ErrorInfo):
-                answer = stored
-            else:
-                self._succeed(assignment, answer, stored, kept_log)
+            if not isinstance(stored, ErrorInfo):
+                self._succeed(assignment, answer, stored, self._keep_log(attempt_log, workspace))
                 return
-        self._end_unsuccessful(assignment, answer, lease, kept_log)
+            answer = stored
+        self._end_unsuccessful(assignment, answer, lease, self._keep_log(attempt_log, workspace, answer))
 
-    def _keep_log(self, attempt_log: AttemptLog, workspace: Workspace) -> NewArtifact | None:
+    def _keep_log(
+        self, attempt_log: AttemptLog, workspace: Workspace, error: ErrorInfo | None = None
+    ) -> NewArtifact | None:
+        """Store the log; its last words are the error, which may have come before the step, or from outside."""
         try:
+            if error is not None:
+                attempt_log.write(log_text(error))
             attempt_log.close()
             return self._store.put(workspace.log)
-        except (ArtifactError, OSError) as error:  # a full disk must not cost the result
-            log.warning("log_not_kept", reason=str(error))
+        except (ArtifactError, OSError) as problem:  # a full disk must not cost the result
+            log.warning("log_not_kept", reason=str(problem))
             return None
 
     def _store_outputs(self, outcome: StepOutcome) -> dict[str, list[NewArtifact]] | ErrorInfo:

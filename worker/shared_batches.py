@@ -18,6 +18,8 @@ from tasks.protocols import Array
 
 _ALIGNMENT_BYTES: Final = 64
 _LEAST_BATCHES: Final = 3
+_UNIT_BYTES: Final = 8 * 2**20
+_MOST_UNIT_SAMPLES: Final = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,11 @@ def _total_bytes(specs: Sequence[ArraySpec]) -> int:
     return max(mmap.PAGESIZE, sum(spec.size_bytes for spec in specs))
 
 
+def samples_per_unit(sample_bytes: int) -> int:
+    """Return how many samples a feeder prepares at a time: about 8 MiB, from 1 to 32."""
+    return max(1, min(_MOST_UNIT_SAMPLES, _UNIT_BYTES // sample_bytes))
+
+
 def ring_rows(*, batch_size: int, unit_samples: int, units_in_flight: int) -> int:
     """Return the length of a ring: whole batches, at least three, and room for all units in flight besides one."""
     wanted = max(_LEAST_BATCHES * batch_size, batch_size + unit_samples * (units_in_flight + 1))
@@ -81,15 +88,13 @@ class OrderLedger:
     Samples are counted from the start of the order.
 
     Args:
-        start: position of the first sample in the dataset; units keep within the dataset's chunks.
         samples: how many.
         batch_size: samples per batch.
         rows: length of the ring, see `ring_rows`.
-        unit_samples: samples per chunk.
+        unit_samples: samples that a feeder prepares at a time, see `samples_per_unit`.
     """
 
-    def __init__(self, *, start: int, samples: int, batch_size: int, rows: int, unit_samples: int) -> None:
-        self._start = start
+    def __init__(self, *, samples: int, batch_size: int, rows: int, unit_samples: int) -> None:
         self._samples = samples
         self._batch_size = batch_size
         self._rows = rows
@@ -109,10 +114,8 @@ class OrderLedger:
         return range(batch * self._batch_size, min((batch + 1) * self._batch_size, self._samples))
 
     def take_unit(self) -> range | None:
-        """Return the next samples to prepare, of one chunk; None while there are none or no room for them."""
-        position = self._start + self._next
-        end_of_chunk = (position // self._unit_samples + 1) * self._unit_samples - self._start
-        unit = range(self._next, min(end_of_chunk, self._samples))
+        """Return the next samples to prepare; None while there are none or no room for them."""
+        unit = range(self._next, min(self._next + self._unit_samples, self._samples))
         if not unit or unit.stop > self._oldest_held * self._batch_size + self._rows:
             return None
         self._next = unit.stop

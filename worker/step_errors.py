@@ -1,10 +1,14 @@
-"""Any exception of a step as an `ErrorInfo`: what npuq raised on purpose as it is, the rest by who is to blame."""
+"""Any exception of a step as an `ErrorInfo`: what npuq raised on purpose as it is, the rest by who is to blame.
+
+And as text for the attempt's log, which must say how the attempt ended without the database beside it.
+"""
 
 import errno
 import traceback
 
 from npuq.errors import MAX_DETAIL_CHARACTERS, Blame, ErrorInfo, NpuqError
 
+SHOWN_FRAMES = 5
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -26,3 +30,33 @@ def error_info(error: Exception) -> ErrorInfo:
 def _host_trouble(code: str, message: str, error: Exception) -> ErrorInfo:
     detail = "".join(traceback.format_exception(error))[-MAX_DETAIL_CHARACTERS:]
     return ErrorInfo(code=code, blame=Blame.HOST, message=message, retry=True, detail=detail)
+
+
+def origin(error: BaseException) -> str:
+    """Return where an exception came from, for a log: its last frames, and those of the exceptions that caused it.
+
+    Not what those say: an error of ours keeps of it what is true here (torch's advice on unsafe loading is not).
+    """
+    lines: list[str] = []
+    for cause in _chain(error):
+        frames = traceback.extract_tb(cause.__traceback__)[-SHOWN_FRAMES:]
+        lines += [f"caused by {type(cause).__name__}"] if cause is not error else []
+        lines += [f"  at {frame.filename}:{frame.lineno} in {frame.name}" for frame in reversed(frames)]
+    return "\n".join(lines)
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """Return an exception and what caused it, each once: a chain may lead back to itself (`raise error from error`)."""
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and not any(cause is seen for seen in chain):
+        chain.append(cause)
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return chain
+
+
+def log_text(error: ErrorInfo) -> str:
+    """Return an error as the end of an attempt's log: its sentence, then its detail."""
+    lines = [f"error: {error.message} ({error.code}, to blame: {error.blame})"]
+    lines += [f"  | {line}" for line in error.detail.rstrip().splitlines()]
+    return "".join(f"{line}\n" for line in lines)

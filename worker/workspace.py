@@ -15,6 +15,8 @@ from tasks.steps import DatasetRef, DeviceRef, StepRequest
 
 _SUFFIX: Final = {"weights": ".pth", "onnx": ".onnx", "om": ".om", "predictions": ".npz"}
 
+_MAX_NAME_BYTES: Final = 200  # file systems take 255, and tools add endings
+
 
 class Workspace:
     """A folder that exists for one attempt: `inputs/` beside `step/`, where the step runs."""
@@ -48,13 +50,13 @@ class Workspace:
 
         Raises:
             ArtifactError: an input is missing from the store or damaged.
-            DatasetError: the dataset was changed since the run was planned.
+            DatasetError: the dataset was changed since the run was planned, or was registered without a manifest.
             DatabaseError: the database cannot be reached.
         """
         given = self._assignment
         files = {
             role: tuple(
-                artifacts.materialise(store, digest, self._path / "inputs" / f"{role}{number}{_SUFFIX.get(role, '')}")
+                artifacts.materialise(store, digest, self._path / "inputs" / self._file_name(role, number))
                 for number, digest in enumerate(digests)
             )
             for role, digests in given.inputs.items()
@@ -68,11 +70,21 @@ class Workspace:
             inputs=files,
             input_digests=given.inputs,
             workdir=self.step,
-            dataset=self._dataset(database),
+            dataset=self._dataset(database, store),
             device=device_ref(given.device),
         )
 
-    def _dataset(self, database: Database) -> DatasetRef | None:
+    def _file_name(self, role: str, number: int) -> Path:
+        """Return where an input lies below `inputs/`; its last part is what errors call it.
+
+        A checkpoint keeps the name that its owner knows it by. ATC is particular about names, so the others get one.
+        """
+        name = self._assignment.source_name
+        if role == "weights" and _is_file_name(name):
+            return Path(f"{role}{number}", name)
+        return Path(f"{role}{number}{_SUFFIX.get(role, '')}")
+
+    def _dataset(self, database: Database, store: ArtifactStore) -> DatasetRef | None:
         name = self._assignment.params.get("dataset")
         if name is None:
             return None
@@ -84,8 +96,24 @@ class Workspace:
                 f"dataset {name!r} was changed or removed since this run was planned; submit the run again"
             )
         return DatasetRef(
-            name=found.name, format=found.format, root=Path(found.root), digest=found.digest, samples=found.samples
+            name=found.name,
+            format=found.format,
+            root=Path(found.root),
+            digest=found.digest,
+            samples=found.samples,
+            manifest=datasets.fetch_manifest(store, found, self._path / "inputs" / "dataset.json"),
+            host=self._assignment.device.host,
         )
+
+
+def _is_file_name(text: str) -> bool:
+    """Tell whether a file may be called so: one part of a path, not too long. Names come with messages."""
+    return (
+        text not in {"", ".", ".."}
+        and "/" not in text
+        and text.isprintable()
+        and len(text.encode(errors="replace")) <= _MAX_NAME_BYTES
+    )
 
 
 def device_ref(device: DeviceRecord) -> DeviceRef | None:

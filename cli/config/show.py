@@ -1,13 +1,15 @@
 """`npuq config show`."""
 
 import os
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from cli.options import Output
 from cli.output import Format
 from cli.session import settings_of
+
+EXAMPLES: Final = ("npuq config show --origin",)
 
 
 def command(
@@ -17,7 +19,8 @@ def command(
     output: Output = Format.TABLE,
 ) -> None:
     """Show the settings as every npuq program here reads them; passwords are masked."""
-    from cli.output import Column, View, flatten, show_many, write_json
+    from cli.output import Column, View, show_many, write_json
+    from cli.text_tables import flatten
 
     settings = settings_of(ctx).public()
     if output is Format.JSON and not origin:
@@ -34,6 +37,7 @@ def command(
     view = View(
         columns=columns,
         document=lambda row: {"setting": row[0], "value": row[1]} | ({"from": row[2]} if origin else {}),
+        fields=("setting", "value", "from") if origin else ("setting", "value"),
         name=lambda row: row[0],
         empty="no settings",
     )
@@ -44,7 +48,7 @@ def _origins(ctx: typer.Context) -> dict[str, str]:
     """Return flat setting -> where it was set; the highest in rank is kept."""
     import tomllib
 
-    from cli.output import flatten
+    from cli.text_tables import flatten
     from npuq.config import PROJECT_FILE, user_file
 
     found: dict[str, str] = {}

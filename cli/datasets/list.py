@@ -1,12 +1,15 @@
 """`npuq datasets list`."""
 
 from datetime import UTC, datetime
+from typing import Final
 
 import typer
 
 from cli.options import Output
 from cli.output import Format
 from cli.session import open_session
+
+EXAMPLES: Final = ("npuq datasets list",)
 
 
 def command(ctx: typer.Context, output: Output = Format.TABLE) -> None:

@@ -1,11 +1,14 @@
 """`npuq db check`."""
 
 import sys
+from typing import Final
 
 import typer
 
 from cli.session import open_session
 from npuq.errors import ExitCode
+
+EXAMPLES: Final = ("npuq db check",)
 
 
 def command(ctx: typer.Context) -> int:

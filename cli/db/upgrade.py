@@ -1,10 +1,13 @@
 """`npuq db upgrade`."""
 
 import sys
+from typing import Final
 
 import typer
 
 from cli.session import open_session
+
+EXAMPLES: Final = ("npuq db upgrade",)
 
 
 def command(ctx: typer.Context) -> None:

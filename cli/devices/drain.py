@@ -1,9 +1,13 @@
 """`npuq devices drain`."""
 
+from typing import Final
+
 import typer
 
 from cli.options import DeviceArgument, Reason
 from npuq.states import DeviceState
+
+EXAMPLES: Final = ("npuq devices drain h1.npu0.0 --reason 'moves to rack 2'",)
 
 
 def command(ctx: typer.Context, device: DeviceArgument, reason: Reason = "drained by a person") -> None:

@@ -1,7 +1,7 @@
 """`npuq devices list`."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -9,6 +9,8 @@ from cli.options import Output
 from cli.output import Format
 from cli.session import open_session
 from npuq.states import DeviceKind
+
+EXAMPLES: Final = ("npuq devices list", "npuq devices list --all -o json")
 
 
 def command(

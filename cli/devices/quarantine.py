@@ -1,9 +1,13 @@
 """`npuq devices quarantine`."""
 
+from typing import Final
+
 import typer
 
 from cli.options import DeviceArgument, Reason
 from npuq.states import DeviceState
+
+EXAMPLES: Final = ("npuq devices quarantine h1.npu0.0 --reason 'wrong numbers since Monday'",)
 
 
 def command(ctx: typer.Context, device: DeviceArgument, reason: Reason = "quarantined by a person") -> None:

@@ -1,9 +1,13 @@
 """`npuq devices resume`."""
 
+from typing import Final
+
 import typer
 
 from cli.options import DeviceArgument
 from npuq.states import DeviceState
+
+EXAMPLES: Final = ("npuq devices resume h1.npu0.0",)
 
 
 def command(ctx: typer.Context, device: DeviceArgument) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from cli.doctoring.findings import Finding, Verdict
+from cli.invocation import as_called
 from cli.output import Column, View
 
 _STYLES: Final = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "red", Verdict.SKIPPED: ""}
@@ -21,7 +22,7 @@ def as_lines(findings: Sequence[Finding]) -> str:
     for finding in findings:
         lines.append(f"{finding.verdict:<{verdict_width}}  {finding.check:<{check_width}}  {finding.found}")
         if finding.fix:
-            lines.append(f"{'':<{verdict_width + check_width + 4}}fix: {finding.fix}")
+            lines.append(f"{'':<{verdict_width + check_width + 4}}fix: {as_called(finding.fix)}")
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -34,9 +35,10 @@ def findings_view() -> View[Finding]:
                 header="VERDICT", text=lambda finding: finding.verdict, style=lambda finding: _STYLES[finding.verdict]
             ),
             Column(header="FOUND", text=lambda finding: finding.found),
-            Column(header="FIX", text=lambda finding: finding.fix),
+            Column(header="FIX", text=lambda finding: as_called(finding.fix)),
         ),
         document=Finding.document,
+        fields=("check", "verdict", "found", "fix"),
         name=lambda finding: finding.check,
         empty="nothing was checked",
     )

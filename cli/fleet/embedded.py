@@ -156,7 +156,7 @@ class EmbeddedFleet:
             return False
         environment: Mapping[str, str] = os.environ
         if emulation is not None:
-            emulator_home = self._settings.home / "emulator"
+            emulator_home = emulated.home_of(self._settings)
             emulated.install(emulator_home, emulation)
             environment = emulated.environment(emulator_home, os.environ)
         with self._open_database() as database:

@@ -7,16 +7,18 @@ the emulator.
 import json
 import os
 import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from npuq.entry import INSTALLATION
 from npuq.errors import InvalidRequestError
+from worker.interpreter import program_command
 
-INSTALL_TIMEOUT_SECONDS: Final = 60
+if TYPE_CHECKING:
+    from npuq.config import Settings
+
+PROGRAM_TIMEOUT_SECONDS: Final = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,25 +46,39 @@ def install(home: Path, emulation: Emulation) -> None:
     Raises:
         InvalidRequestError: the emulator refuses, in its own words.
     """
-    command = [
-        *(sys.executable, "-m", "emulator", "install"),
-        *("--home", str(home), "--cards", str(emulation.cards), "--chip", emulation.chip),
-    ]
+    command = ["install", "--cards", str(emulation.cards), "--chip", emulation.chip]
     if emulation.timed:
         command.append("--timed")
     if _installed(home) not in {None, _shape(emulation)}:
         command.append("--force")
+    run_emulator(home, command)
+
+
+def run_emulator(home: Path, arguments: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+    """Run the emulator's own program, which nothing of npuq imports, on a home; returns what it said.
+
+    Raises:
+        InvalidRequestError: it refuses, in its own words.
+    """
+    verb, *others = arguments
     done = subprocess.run(
-        command,
-        cwd=INSTALLATION,
+        [*program_command("emulator.__main__"), verb, "--home", str(home), *others],
         capture_output=True,
         text=True,
         check=False,
-        timeout=INSTALL_TIMEOUT_SECONDS,
+        timeout=PROGRAM_TIMEOUT_SECONDS,
     )
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines()
-        raise InvalidRequestError(f"cannot emulate {emulation.describe()}: {lines[-1] if lines else 'no reason given'}")
+        said = lines[-1] if lines else f"no reason given, exit code {done.returncode}"
+        _, usage, reason = said.partition(": error: ")
+        raise InvalidRequestError(f"the emulator refuses: {reason if usage else said}")
+    return done
+
+
+def home_of(settings: "Settings") -> Path:
+    """Return the emulator's home of the fleet that lives in NPUQ_HOME."""
+    return settings.home / "emulator"
 
 
 def _shape(emulation: Emulation) -> tuple[tuple[str, ...], str]:

@@ -4,17 +4,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from cli.fleet.embedded import EmbeddedFleet, ProcessStatus
-from cli.output import aligned
+from cli.output import Column, View
 from cli.session import Session
+from cli.text_tables import aligned
 from cli.views import counts_in_words
 from cli.words import ago, counted, iso
 from db import devices, leadership, runs
 from db.records import DeviceRecord
 from npuq.errors import DatabaseError
-from npuq.states import DeviceKind, JobState
+from npuq.states import DeviceKind, DeviceState, JobState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +105,29 @@ def status_document(status: FleetStatus) -> dict[str, Any]:
         "jobs": {state.value: count for state, count in status.open_jobs.items()},
         "outbox": status.outbox,
     }
+
+
+STATUS_FIELDS: Final = (
+    *("home", "up", "problem", "scheduler_leads", "processes"),
+    *(f"devices.{state.value}" for state in DeviceState),
+    "open_runs",
+    *(f"jobs.{state.value}" for state in JobState),
+    "outbox",
+)
+
+
+def status_view() -> View[FleetStatus]:
+    """Return the view of the one fleet of a home; its name is the home."""
+    return View(
+        columns=(
+            Column(header="HOME", text=lambda status: status.home),
+            Column(header="UP", text=lambda status: "yes" if status.up else "no"),
+        ),
+        document=status_document,
+        fields=STATUS_FIELDS,
+        name=lambda status: status.home,
+        empty="",
+    )
 
 
 def as_lines(status: FleetStatus, now: datetime) -> str:

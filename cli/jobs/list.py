@@ -1,7 +1,7 @@
 """`npuq jobs list`."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -9,6 +9,8 @@ from cli.options import Limit, Output
 from cli.output import Format
 from cli.session import open_session
 from npuq.states import JobKind, JobState
+
+EXAMPLES: Final = ("npuq jobs list --run @last", "npuq jobs list --state failed -o name")
 
 
 def command(
@@ -26,6 +28,6 @@ def command(
     from db import job_queries
 
     with open_session(ctx) as session, session.read() as connection:
-        run_id = None if run is None else find_run(connection, run).run_id
+        run_id = None if run is None else find_run(connection, run, session.waiting()).run_id
         found = job_queries.find(connection, run_id=run_id, state=state, kind=kind, limit=limit)
     show_many(found, jobs_view(datetime.now(UTC)), output)

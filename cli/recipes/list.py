@@ -1,9 +1,12 @@
 """`npuq recipes list`."""
 
 import sys
+from typing import Final
 
 from cli.options import Output
 from cli.output import Format
+
+EXAMPLES: Final = ("npuq recipes list",)
 
 
 def command(output: Output = Format.TABLE) -> None:

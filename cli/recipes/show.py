@@ -1,11 +1,13 @@
 """`npuq recipes show`."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from cli.options import Output
 from cli.output import Format
+
+EXAMPLES: Final = ("npuq recipes show mobilenet_v1",)
 
 
 def command(

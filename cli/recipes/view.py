@@ -1,6 +1,6 @@
 """How recipes look in tables and JSON. Pure."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cli.output import Column, View
 
@@ -19,6 +19,11 @@ def recipe_document(recipe: "Recipe") -> dict[str, Any]:
         "outputs": [_tensor(spec) for spec in recipe.outputs],
         "preprocessing_version": recipe.preprocessing_version,
     }
+
+
+RECIPE_FIELDS: Final = (
+    *("recipe", "version", "dataset_format", "passes", "inputs", "outputs", "preprocessing_version"),
+)
 
 
 def _tensor(spec: "TensorSpec") -> dict[str, Any]:
@@ -40,6 +45,7 @@ def recipes_view() -> "View[Recipe]":
             Column(header="OUTPUTS", text=lambda recipe: _signature(recipe.outputs)),
         ),
         document=recipe_document,
+        fields=RECIPE_FIELDS,
         name=lambda recipe: recipe.id,
         empty="no recipes are installed",
     )

@@ -2,13 +2,18 @@
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from cli.options import Limit, Output
 from cli.output import Format
 from cli.session import open_session
+
+EXAMPLES: Final = (
+    "npuq results list --recipe mobilenet_v1 --kind performance --since 30d",
+    "npuq results list --run @last -o csv",
+)
 
 
 class ResultKind(StrEnum):
@@ -46,7 +51,7 @@ def command(  # noqa: PLR0913 - one option per filter
             soc_version=soc,
             batch_size=batch_size,
             kind=kind,
-            run_id=None if run is None else find_run(connection, run).run_id,
+            run_id=None if run is None else find_run(connection, run, session.waiting()).run_id,
             since=moment,
             limit=limit,
         )

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -11,6 +11,8 @@ from cli.output import Format
 from cli.session import open_session
 from npuq.errors import NotFoundError
 
+EXAMPLES: Final = ("npuq results show 5d41402a -o json",)
+
 
 def command(
     ctx: typer.Context,
@@ -18,7 +20,7 @@ def command(
     output: Output = Format.TABLE,
 ) -> None:
     """Show one result with everything that is known of how it came about."""
-    from cli.documents import result_detail_document
+    from cli.documents import RESULT_DETAIL_FIELDS, result_detail_document
     from cli.output import show_one
     from cli.views import results_view
     from db import results
@@ -28,4 +30,5 @@ def command(
     if len(found) != 1:
         problem = "is not unique" if found else "is no result"
         raise NotFoundError(f"{result!r} {problem}; see: npuq results list")
-    show_one(found[0], replace(results_view(datetime.now(UTC)), document=result_detail_document), output)
+    view = replace(results_view(datetime.now(UTC)), document=result_detail_document, fields=RESULT_DETAIL_FIELDS)
+    show_one(found[0], view, output)

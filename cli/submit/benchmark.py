@@ -1,52 +1,28 @@
 """`npuq submit benchmark`."""
 
+from dataclasses import dataclass
+from typing import Final
+
 import typer
 
-from cli import options
-from cli.output import Format
+from cli.submitting.command import takes
+from cli.submitting.options import Conversion, FromOm, FromOnnx, FromWeights, Loops, Run
 from npuq.states import JobKind
 
+EXAMPLES: Final = (
+    "npuq submit benchmark mobilenet_v1 --weights mobilenet_v1.pth.tar --batch-sizes 1,16",
+    "npuq submit benchmark mobilenet_v1 --om mobilenet_v1_bs1.om --loops 1000",
+)
 
-def command(  # noqa: PLR0913 - one parameter per option
-    ctx: typer.Context,
-    recipe: options.Recipe,
-    *,
-    weights: options.Weights = None,
-    onnx: options.Onnx = None,
-    om: options.Om = None,
-    batch_sizes: options.BatchSizes = "1",
-    precision: options.Precisions = "fp16",
-    soc: options.Soc = None,
-    atc: options.Atc = None,
-    atc_table: options.AtcTable = None,
-    cann: options.Cann = None,
-    loops: options.Loops = None,
-    fresh: options.Fresh = False,
-    priority: options.Priority = 0,
-    name: options.RunName = None,
-    dry_run: options.DryRun = False,
-    watch: options.Watch = False,
-    output: options.Output = Format.TABLE,
-) -> int:
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Run, Loops, Conversion, FromOm, FromOnnx, FromWeights):
+    """What it takes."""
+
+
+@takes(Options)
+def command(ctx: typer.Context, options: Options) -> int:
     """Measure a model's throughput and latency, each time on one idle chip."""
-    from cli.submitting.request import Request
-    from cli.submitting.submission import Manner, submit
+    from cli.submitting.submission import submit
 
-    request = Request(
-        goals=(JobKind.BENCHMARK,),
-        recipe=recipe,
-        weights=weights,
-        onnx=onnx,
-        om=om,
-        batch_sizes=batch_sizes,
-        precision=precision,
-        soc=soc,
-        atc=tuple(atc or ()),
-        atc_table=atc_table,
-        cann=cann,
-        loops=loops,
-        fresh=fresh,
-        priority=priority,
-        name=name,
-    )
-    return submit(ctx, request, Manner(dry_run=dry_run, watch=watch, output=output))
+    return submit(ctx, options, JobKind.BENCHMARK)

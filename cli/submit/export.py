@@ -1,34 +1,25 @@
 """`npuq submit export`."""
 
+from dataclasses import dataclass
+from typing import Final
+
 import typer
 
-from cli import options
-from cli.output import Format
+from cli.submitting.command import takes
+from cli.submitting.options import FromWeights, Run
 from npuq.states import JobKind
 
+EXAMPLES: Final = ("npuq submit export mobilenet_v1 --weights mobilenet_v1.pth.tar --watch",)
 
-def command(  # noqa: PLR0913 - one parameter per option
-    ctx: typer.Context,
-    recipe: options.Recipe,
-    *,
-    weights: options.Weights = None,
-    fresh: options.Fresh = False,
-    priority: options.Priority = 0,
-    name: options.RunName = None,
-    dry_run: options.DryRun = False,
-    watch: options.Watch = False,
-    output: options.Output = Format.TABLE,
-) -> int:
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Run, FromWeights):
+    """What it takes."""
+
+
+@takes(Options)
+def command(ctx: typer.Context, options: Options) -> int:
     """Export a checkpoint to ONNX."""
-    from cli.submitting.request import Request
-    from cli.submitting.submission import Manner, submit
+    from cli.submitting.submission import submit
 
-    request = Request(
-        goals=(JobKind.EXPORT,),
-        recipe=recipe,
-        weights=weights,
-        fresh=fresh,
-        priority=priority,
-        name=name,
-    )
-    return submit(ctx, request, Manner(dry_run=dry_run, watch=watch, output=output))
+    return submit(ctx, options, JobKind.EXPORT)

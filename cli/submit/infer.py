@@ -1,54 +1,25 @@
 """`npuq submit infer`."""
 
+from dataclasses import dataclass
+from typing import Final
+
 import typer
 
-from cli import options
-from cli.output import Format
+from cli.submitting.command import takes
+from cli.submitting.options import Conversion, FromOm, FromOnnx, FromWeights, Images, Run
 from npuq.states import JobKind
 
+EXAMPLES: Final = ("npuq submit infer mobilenet_v1 --weights mobilenet_v1.pth.tar --dataset imagenet --limit 500",)
 
-def command(  # noqa: PLR0913 - one parameter per option
-    ctx: typer.Context,
-    recipe: options.Recipe,
-    *,
-    weights: options.Weights = None,
-    onnx: options.Onnx = None,
-    om: options.Om = None,
-    dataset: options.Dataset = None,
-    batch_sizes: options.BatchSizes = "1",
-    precision: options.Precisions = "fp16",
-    soc: options.Soc = None,
-    atc: options.Atc = None,
-    atc_table: options.AtcTable = None,
-    cann: options.Cann = None,
-    limit: options.SampleLimit = None,
-    fresh: options.Fresh = False,
-    priority: options.Priority = 0,
-    name: options.RunName = None,
-    dry_run: options.DryRun = False,
-    watch: options.Watch = False,
-    output: options.Output = Format.TABLE,
-) -> int:
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Run, Conversion, Images, FromOm, FromOnnx, FromWeights):
+    """What it takes."""
+
+
+@takes(Options)
+def command(ctx: typer.Context, options: Options) -> int:
     """Run a model over a dataset and keep its predictions."""
-    from cli.submitting.request import Request
-    from cli.submitting.submission import Manner, submit
+    from cli.submitting.submission import submit
 
-    request = Request(
-        goals=(JobKind.INFER,),
-        recipe=recipe,
-        weights=weights,
-        onnx=onnx,
-        om=om,
-        dataset=dataset,
-        batch_sizes=batch_sizes,
-        precision=precision,
-        soc=soc,
-        atc=tuple(atc or ()),
-        atc_table=atc_table,
-        cann=cann,
-        limit=limit,
-        fresh=fresh,
-        priority=priority,
-        name=name,
-    )
-    return submit(ctx, request, Manner(dry_run=dry_run, watch=watch, output=output))
+    return submit(ctx, options, JobKind.INFER)

@@ -2,14 +2,16 @@
 
 import difflib
 import getpass
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
-from cli.session import Session
-from npuq.errors import DatabaseError, InvalidRequestError, NotFoundError
+from cli.session import NO_FLEET, Session
+from cli.submitting.options import Run
+from npuq.errors import DatabaseError, InvalidRequestError, NotFoundError, NpuqError
 from npuq.precision import Precision
 from npuq.specs import BenchmarkProtocol, RunSpec, SourceKind
 from npuq.states import JobKind
@@ -18,12 +20,10 @@ if TYPE_CHECKING:
     from cli.submitting.conversion import ConversionOptions
     from db.records import DatasetRecord, NewArtifact
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A submission as it was typed; see `cli.options` for what each field means."""
+    """A submission as it was typed; see `cli.submitting.options` for what each field means."""
 
     goals: tuple[JobKind, ...]
     recipe: str
@@ -34,7 +34,7 @@ class Request:
     batch_sizes: str = "1"
     precision: str = Precision.FP16.value
     soc: str | None = None
-    atc: tuple[str, ...] = ()
+    atc: Sequence[str] | None = None
     atc_table: Path | None = None
     cann: str | None = None
     limit: int | None = None
@@ -43,6 +43,13 @@ class Request:
     fresh: bool = False
     priority: int = 0
     name: str | None = None
+
+    @classmethod
+    def of(cls, options: Run, goals: Sequence[JobKind]) -> Self:
+        """Return the request that a command's options make; what it does not take is as it is by default."""
+        typed = {field.name: getattr(options, field.name) for field in fields(options)}
+        names = {field.name for field in fields(cls)}
+        return cls(goals=tuple(goals), **{name: value for name, value in typed.items() if name in names})
 
     def source(self) -> tuple[SourceKind, Path]:
         """Return where the run begins; raises InvalidRequestError unless there is exactly one readable file."""
@@ -62,7 +69,7 @@ class Request:
         """Return the options of ATC that were typed, their files read; raises InvalidRequestError."""
         from cli.submitting.conversion import read_conversion
 
-        return read_conversion(self.atc, self.atc_table)
+        return read_conversion(self.atc or (), self.atc_table)
 
     def spec(self, run_id: str, kind: SourceKind, file: "NewArtifact", file_name: str) -> RunSpec:
         """Return the validated specification; raises InvalidRequestError."""
@@ -129,29 +136,37 @@ def _precisions(text: str) -> tuple[Precision, ...]:
         raise InvalidRequestError(f"--precision {text!r}: choose from {', '.join(Precision)}") from error
 
 
-def check_names(session: Session, request: Request) -> None:
-    """Refuse an unknown recipe, and an unknown dataset when the database answers.
+def check_names(session: Session, request: Request) -> "DatasetRecord | None":
+    """Refuse an unknown recipe or dataset, and return the dataset, None when the request names none.
 
     Raises:
         NotFoundError: naming what is meant perhaps.
+        DatabaseError: the dataset cannot be looked up.
     """
     from tasks import registry
 
     if request.recipe not in registry.names():
         registry.get(request.recipe)
     if request.dataset is None:
-        return
-    try:
-        known = known_datasets(session)
-    except DatabaseError:
-        return  # one may submit offline; the planner looks again
-    if request.dataset not in known:
-        close = difflib.get_close_matches(request.dataset, known, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'};"
-        raise NotFoundError(
-            f"no dataset {request.dataset!r} is registered; {hint} add it with: npuq datasets add "
-            f"{request.dataset} FOLDER"
-        )
+        return None
+    known = known_datasets(session)
+    if request.dataset in known:
+        return known[request.dataset]
+    close = difflib.get_close_matches(request.dataset, known, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'};"
+    raise NotFoundError(
+        f"no dataset {request.dataset!r} is registered; {hint} add it with: npuq datasets add {request.dataset} FOLDER"
+    )
+
+
+def unregistered(request: Request, problem: DatabaseError) -> NpuqError:
+    """Return the error of a dataset that has to be known and cannot be looked up."""
+    if problem.info.code != NO_FLEET:
+        return problem
+    return NotFoundError(
+        f"no dataset {request.dataset!r} is registered anywhere: {problem}. "
+        f"Then register it: npuq datasets add {request.dataset} FOLDER"
+    )
 
 
 def known_datasets(session: Session) -> dict[str, "DatasetRecord"]:

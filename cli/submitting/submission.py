@@ -1,60 +1,70 @@
-"""Submitting: the plan on paper (`--dry-run`), or upload, send, and say what happens next."""
+"""Submitting: refuse what is wrong, upload, send, and say what happens next."""
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import typer
 
-from cli.output import Format, show_many, write_json
+from cli.output import Format, tell, write_json
 from cli.session import Session, open_session
-from cli.submitting.request import Request, check_names, known_datasets
-from npuq.errors import ExitCode, InvalidRequestError
+from cli.submitting.chips import known_devices, warn_of_absent_chips
+from cli.submitting.dry_run import show_plan
+from cli.submitting.options import Run
+from cli.submitting.request import Request, check_names
+from cli.submitting.upload import upload_bar
+from cli.text_tables import as_json
+from npuq.errors import DatabaseError, ExitCode, InvalidRequestError
+from npuq.states import JobKind
 
 if TYPE_CHECKING:
     from npuq.client import Submission
 
-SHOWN_UPLOAD_BYTES = 4 * 2**20  #: smaller ones are over before one can read the bar
 
+def submit(ctx: typer.Context, options: Run, *goals: JobKind) -> int:
+    """Submit what a command's options ask for, or print its plan; returns the exit code.
 
-@dataclass(frozen=True, kw_only=True)
-class Manner:
-    """How to submit: only on paper, following the run, and what to print."""
-
-    dry_run: bool = False
-    watch: bool = False
-    output: Format = Format.TABLE
-
-
-def submit(ctx: typer.Context, request: Request, manner: Manner) -> int:
-    """Submit a request and return the exit code; raises NpuqError before anything is sent when it is wrong."""
+    Raises:
+        NpuqError: it is wrong; then nothing was sent.
+    """
+    request = Request.of(options, goals)
     with open_session(ctx) as session:
-        check_names(session, request)
-        if manner.dry_run:
-            _show_plan(session, request, manner.output)
+        if options.dry_run:
+            show_plan(session, request, options.output)
             return ExitCode.DONE
+        _check(session, request)
         submission = send(session, request)
-        _announce(submission, manner)
-        if not manner.watch:
+        _announce(submission, options)
+        if not options.watch:
             return ExitCode.DONE
         from cli.watching.follow import follow_run
 
         return follow_run(session, submission.run_id)
 
 
+def _check(session: Session, request: Request) -> None:
+    """Refuse names that cannot be meant, and warn of what the run will wait for; raises NotFoundError."""
+    try:
+        check_names(session, request)
+    except DatabaseError:  # one may submit offline; the planner looks again
+        tell(
+            f"note: nobody here can be asked for the dataset {request.dataset!r}; the run fails unless it is "
+            f"registered when the fleet plans it: npuq datasets add {request.dataset} FOLDER"
+        )
+    fleet = known_devices(session)
+    if fleet is not None:
+        warn_of_absent_chips(request, fleet)
+
+
 def send(session: Session, request: Request) -> "Submission":
     """Upload what the request names and send it; raises InvalidRequestError, ArtifactError."""
+    from db.artifacts import digest_of
     from npuq.client import new_run_id
 
     kind, path = request.source()
-    from db.artifacts import digest_of
-
     run_id = new_run_id()
     spec = request.spec(run_id, kind, digest_of(path), path.name)  # refused before the upload, if it is
-    with _upload_bar(path) as advance:
+    with upload_bar(path) as advance:
         stored = session.client.upload(path, advance)
     if stored.digest != spec.source.digest:
         raise InvalidRequestError(f"{path} changed while it was read; submit it again")
@@ -65,59 +75,27 @@ def send(session: Session, request: Request) -> "Submission":
     return session.client.submit(spec)
 
 
-@contextmanager
-def _upload_bar(path: Path) -> Iterator[Callable[[int], None] | None]:
-    size_bytes = path.stat().st_size
-    if not sys.stderr.isatty() or size_bytes < SHOWN_UPLOAD_BYTES:
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-    columns = (TextColumn("uploading {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(path.name, total=size_bytes)
-        yield lambda count: bar.advance(task, count)
-
-
-def _announce(submission: "Submission", manner: Manner) -> None:
-    if manner.output in {Format.JSON, Format.NDJSON}:
+def _announce(submission: "Submission", options: Run) -> None:
+    if options.output is Format.JSON:
         write_json(asdict(submission))
-    elif manner.output is Format.NAME or not sys.stdout.isatty():
+    elif options.output is Format.NDJSON:
+        sys.stdout.write(f"{as_json(asdict(submission))}\n")
+    elif options.output is Format.NAME or not sys.stdout.isatty():
         sys.stdout.write(f"{submission.run_id}\n")
     else:
         sys.stdout.write(f"submitted run {submission.run_id}\n")
     sys.stdout.flush()
+    if options.watch:
+        return  # what follows tells more
     if not submission.seen:
-        sys.stderr.write(
+        tell(
             f"{submission.problem}\nThe submission waits in the outbox and is sent again by the next npuq command; "
-            "start a fleet with: npuq up\n"
+            "start a fleet with: npuq up"
         )
-    elif sys.stdout.isatty() and not manner.watch:
-        sys.stderr.write(
+    elif sys.stdout.isatty():
+        tell(
             "The scheduler plans it now and gives its jobs to the chips. Next:\n"
             "  npuq watch @last           follow it\n"
             "  npuq jobs list --run @last its jobs\n"
-            "  npuq results report @last  the table, when it is over\n"
+            "  npuq results report @last  the table, when it is over"
         )
-
-
-def _show_plan(session: Session, request: Request, output: Format) -> None:
-    from cli.views import plan_view
-    from db import devices
-    from db.artifacts import digest_of
-    from npuq.client import new_run_id
-    from scheduler.plan import PlanWaitsError, plan_run
-    from tasks import registry
-
-    kind, path = request.source()
-    spec = request.spec(new_run_id(), kind, digest_of(path), path.name)
-    dataset = None if request.dataset is None else known_datasets(session).get(request.dataset)
-    with session.read() as connection:
-        fleet = devices.find(connection, suspect_seconds=session.settings.timing.suspect_seconds)
-    try:
-        jobs = plan_run(spec, registry.get(spec.recipe), dataset, fleet)
-    except PlanWaitsError as error:
-        raise InvalidRequestError(f"cannot plan this yet: {error}") from error
-    show_many(jobs, plan_view(), output)
-    sys.stderr.write(f"{len(jobs)} jobs; nothing was sent. What equal work has left already is reused.\n")

@@ -9,6 +9,8 @@ from npuq.states import DEVICE_KIND_OF_JOB, FINAL_JOB_STATES, DeviceKind, JobKin
 
 #: Below this share of a job its pace says nothing yet.
 TRUSTED_SHARE: Final = 0.1
+#: Jobs whose sizes can be compared: of one kind, and for benchmarks with a fixed number of loops or without.
+_Sort = tuple[JobKind, bool]
 
 
 def remaining_seconds(
@@ -31,14 +33,14 @@ def remaining_seconds(
         earlier: jobs of other runs of the same recipe, for kinds of which this run has none that is over.
 
     Returns:
-        None when a job of some kind is open and none of its kind ever ended, or when nothing can run.
+        None when a job of some sort is open and none of its sort ever ended, or when nothing can run.
     """
     paces = _seconds_per_unit(earlier) | _seconds_per_unit(jobs)
     queues: dict[DeviceKind, float] = {}
     for job in jobs:
         if job.state in FINAL_JOB_STATES:
             continue
-        left = _left(job, shares.get(job.job_id, 0.0), paces.get(job.kind), now)
+        left = _left(job, shares.get(job.job_id, 0.0), paces.get(_sort_of(job)), now)
         kind = DEVICE_KIND_OF_JOB[job.kind]
         if left is None or not slots.get(kind):
             return None
@@ -55,20 +57,32 @@ def _left(job: JobRecord, share: float, pace: float | None, now: datetime) -> fl
     return None if pace is None else max(0.0, pace * units_of(job) - worked)
 
 
-def _seconds_per_unit(jobs: Iterable[JobRecord]) -> dict[JobKind, float]:
-    """Return the mean pace of each kind of job, from those that did the work themselves."""
-    seconds: dict[JobKind, float] = {}
-    units: dict[JobKind, int] = {}
+def _seconds_per_unit(jobs: Iterable[JobRecord]) -> dict[_Sort, float]:
+    """Return the mean pace of each sort of job, from those that did the work themselves."""
+    seconds: dict[_Sort, float] = {}
+    units: dict[_Sort, int] = {}
     for job in jobs:
         if job.state is not JobState.SUCCEEDED or job.reused_from or not job.started_at or not job.finished_at:
             continue
-        seconds[job.kind] = seconds.get(job.kind, 0.0) + (job.finished_at - job.started_at).total_seconds()
-        units[job.kind] = units.get(job.kind, 0) + units_of(job)
-    return {kind: seconds[kind] / units[kind] for kind in seconds}
+        sort = _sort_of(job)
+        seconds[sort] = seconds.get(sort, 0.0) + (job.finished_at - job.started_at).total_seconds()
+        units[sort] = units.get(sort, 0) + units_of(job)
+    return {sort: seconds[sort] / units[sort] for sort in seconds}
+
+
+def _sort_of(job: JobRecord) -> _Sort:
+    return job.kind, job.kind is JobKind.BENCHMARK and job.params.get("loops") is not None
 
 
 def units_of(job: JobRecord) -> int:
-    """Return the size of a job against others of its kind: a shard's samples, else 1."""
+    """Return the size of a job against others of its sort.
+
+    A shard's samples; the samples that a benchmark of so many loops executes, warm-up included; else 1: a benchmark
+    without a number of loops goes on until its median is sure.
+    """
     if job.kind is JobKind.INFER:
         return max(1, int(job.params.get("stop", 1)) - int(job.params.get("start", 0)))
+    if job.kind is JobKind.BENCHMARK and job.params.get("loops") is not None:
+        executions = int(job.params["loops"]) + int(job.params.get("warmup", 0))
+        return max(1, executions * int(job.params.get("batch_size", 1)))
     return 1

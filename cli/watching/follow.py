@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
+from cli.output import tell
 from cli.session import Session
 from cli.watching import lines, live
+from cli.watching.delivery import deliver
 from cli.watching.snapshot import Snapshot, read_earlier, read_snapshot
-from cli.watching.waiting import outbox_runs
+from cli.watching.verdict import FAILED_STATES, exit_code
 from db.records import JobRecord
-from npuq.errors import ExitCode, NotFoundError
+from npuq.errors import ExitCode
 from npuq.states import FINAL_RUN_STATES, RunState
 
 POLL_SECONDS: Final = 0.3
@@ -21,12 +23,20 @@ SUMMARY_SECONDS: Final = 10.0
 Show = Callable[[Snapshot], None]
 
 
-def follow_run(session: Session, run_id: str) -> int:
-    """Follow a run; returns 0 when it succeeded, 1 when it did not, 130 when a person let go of it."""
+def follow_run(session: Session, run_id: str, deadline: float | None = None) -> int:
+    """Follow a run to its end and tell it.
+
+    Returns:
+        0 when it succeeded; 1 when it did not, 3 when nothing was wrong with what was asked for; 4 when the deadline
+        (monotonic seconds) passed first, 130 when a person let go of it.
+    """
     try:
-        snapshot = watch_until_over(session, run_id)
+        snapshot = watch_until_over(session, run_id, deadline)
+    except TimeoutError as error:
+        tell(f"{error}; it goes on. Come back with: npuq watch {run_id}")
+        return ExitCode.TIMEOUT
     except KeyboardInterrupt:
-        sys.stderr.write(f"\nlet go of run {run_id}; it goes on. Come back with: npuq watch {run_id}\n")
+        tell(f"\nlet go of run {run_id}; it goes on. Come back with: npuq watch {run_id}")
         return ExitCode.INTERRUPTED
     return tell_end(snapshot)
 
@@ -35,54 +45,50 @@ def tell_end(snapshot: Snapshot) -> int:
     """Say on stderr what became of a run and what to look at; returns the exit code."""
     run = snapshot.run
     if run.state is RunState.SUCCEEDED:
-        sys.stderr.write(f"run {run.run_id} succeeded; its table: npuq results report {run.run_id}\n")
-        return ExitCode.DONE
-    reason = f": {run.reason}" if run.reason else ""
-    sys.stderr.write(f"run {run.run_id} {run.state}{reason}; why: npuq why {run.run_id}\n")
-    return ExitCode.FAILED
+        tell(f"run {run.run_id} succeeded; its table: npuq results report {run.run_id}")
+    else:
+        reason = f": {run.reason}" if run.reason else ""
+        tell(f"run {run.run_id} {run.state}{reason}; why: npuq why {run.run_id}")
+    return exit_code(run.state, [job for job in snapshot.jobs if job.state in FAILED_STATES])
 
 
-def watch_until_over(session: Session, run_id: str) -> Snapshot:
-    """Show a run on stderr until it is over and return its end; raises NotFoundError when nobody knows it."""
+def watch_until_over(session: Session, run_id: str, deadline: float | None = None) -> Snapshot:
+    """Show a run on stderr until it is over and return its end; what waits in the outbox is delivered first.
+
+    Raises:
+        NotFoundError: nobody knows the run.
+        TimeoutError: the deadline (monotonic seconds) passed first.
+    """
+    for spec in session.waiting():
+        if spec.run_id == run_id:
+            deliver(session, spec, deadline)
     with _shown() as show:
-        return read_until(session, run_id, show, lambda snapshot: snapshot.run.state in FINAL_RUN_STATES)
+        return read_until(session, run_id, show, lambda snapshot: snapshot.run.state in FINAL_RUN_STATES, deadline)
 
 
-def read_until(session: Session, run_id: str, show: Show, done: Callable[[Snapshot], bool]) -> Snapshot:
-    """Read a run again and again, show each snapshot, and return the first that is `done`."""
-    reader = _Reader(session, run_id)
+def read_until(
+    session: Session, run_id: str, show: Show, done: Callable[[Snapshot], bool], deadline: float | None = None
+) -> Snapshot:
+    """Read a run again and again, show each snapshot, and return the first that is `done`.
+
+    Raises:
+        NotFoundError: the fleet does not know the run.
+        TimeoutError: the deadline (monotonic seconds) passed first.
+    """
+    suspect_seconds = session.settings.timing.suspect_seconds
+    with session.read() as connection:
+        earlier: Sequence[JobRecord] = read_earlier(connection, run_id)
     while True:
         began = time.monotonic()
-        snapshot = reader.read()
-        if snapshot is not None:
-            show(snapshot)
-            if done(snapshot):
-                return snapshot
+        with session.read() as connection:
+            snapshot = read_snapshot(connection, run_id, suspect_seconds=suspect_seconds, earlier=earlier)
+        show(snapshot)
+        if done(snapshot):
+            return snapshot
+        if deadline is not None and time.monotonic() > deadline:
+            raise TimeoutError(f"run {run_id} is not over")
         took = time.monotonic() - began
         time.sleep(max(POLL_SECONDS, took / READING_SHARE))
-
-
-class _Reader:
-    """Reads a run; what helps the estimate is read once."""
-
-    def __init__(self, session: Session, run_id: str) -> None:
-        self._session = session
-        self._run_id = run_id
-        self._earlier: Sequence[JobRecord] | None = None
-
-    def read(self) -> Snapshot | None:
-        """Return the run; None while it waits in the outbox. Raises NotFoundError when nobody knows it."""
-        suspect_seconds = self._session.settings.timing.suspect_seconds
-        try:
-            with self._session.read() as connection:
-                if self._earlier is None:
-                    self._earlier = read_earlier(connection, self._run_id)
-                return read_snapshot(connection, self._run_id, suspect_seconds=suspect_seconds, earlier=self._earlier)
-        except NotFoundError:
-            if self._run_id not in outbox_runs(self._session):
-                raise
-            self._session.client.flush_outbox()
-            return None
 
 
 @contextmanager

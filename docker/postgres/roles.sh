@@ -18,4 +18,8 @@ ALTER DEFAULT PRIVILEGES FOR ROLE npuq_owner IN SCHEMA public
     GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO npuq_fleet;
 ALTER DEFAULT PRIVILEGES FOR ROLE npuq_owner IN SCHEMA public GRANT USAGE ON SEQUENCES TO npuq_fleet;
 ALTER DEFAULT PRIVILEGES FOR ROLE npuq_owner IN SCHEMA public GRANT SELECT ON TABLES TO npuq_reader;
+-- The schema's version is the owner's word alone; made here, it does not get the rights of the tables to come.
+CREATE TABLE public.alembic_version (version_num varchar(32) CONSTRAINT alembic_version_pkc PRIMARY KEY);
+ALTER TABLE public.alembic_version OWNER TO npuq_owner;
+GRANT SELECT ON public.alembic_version TO npuq_fleet, npuq_reader;
 SQL

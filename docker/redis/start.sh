@@ -6,7 +6,7 @@ umask 077
 hash=$(printf %s "${NPUQ_REDIS_PASSWORD:?}" | sha256sum | cut -d' ' -f1)
 cat > /run/redis/users.acl <<ACL
 user default off
-user npuq on #${hash} ~* &* -@all +@connection +@transaction +@pubsub +@blocking +@list +@hash +@sortedset +@set +@string +evalsha +eval +script|load +script|exists +del +exists +expire +pexpire +type +info +time +select +client|setname +client|setinfo +hello -@dangerous +info
+user npuq on #${hash} ~npuq.* ~npuq:* ~_kombu.binding* ~unacked* -@all +@connection +@transaction +@blocking +@list +@hash +@sortedset +@set +@string +evalsha +script|load +script|exists +del +exists +expire +pexpire +type +info +time +select +client|setname +client|setinfo +hello -@dangerous +info
 ACL
 exec redis-server --aclfile /run/redis/users.acl --dir /data --appendonly yes --appendfsync everysec \
     --maxmemory-policy noeviction --protected-mode yes "$@"

@@ -4,120 +4,39 @@ One fleet of two chips for all tests; each test starts with both chips in servic
 to meet its job drains the other chip until it has.
 """
 
-import itertools
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
-from db import device_events, devices, job_queries
-from db.records import AttemptRecord, DeviceRecord, JobRecord
-from npuq.entry import INSTALLATION
-from npuq.states import AttemptState, DeviceCause, DeviceKind, DeviceState, JobKind, JobState, RunState
+from npuq.states import AttemptState, DeviceCause, DeviceState, JobKind, JobState, RunState
 from tests.fleet.fleet import Fleet, FleetPlan
-from tests.fleet.models import benchmark_spec, upload, write_tiny_onnx
+from tests.fleet.ward import LIMIT_SECONDS, Ward
 from tests.services.waiting import wait_until
+from worker.npu_smi import parse_info
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240), pytest.mark.xdist_group("device_faults")]
 
-LIMIT_SECONDS: Final = 90.0
 STEP_LIMIT_SECONDS: Final = 15.0
 FIRST: Final = "h1.npu0.0"
 SECOND: Final = "h1.npu1.0"
-_SEEDS: Final = itertools.count(1)
-
-
-class Ward:
-    """A fleet with chips to be made sick."""
-
-    def __init__(self, fleet: Fleet, folder: Path) -> None:
-        self.fleet = fleet
-        self._folder = folder
-
-    def npuq(self, *arguments: str, code: int = 0) -> str:
-        """Run the command line; returns stdout."""
-        done = subprocess.run(
-            [sys.executable, "-m", "npuq", *arguments],
-            cwd=INSTALLATION,
-            env=self.fleet.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == code, done.stderr
-        return done.stdout
-
-    def fault(self, *arguments: str) -> None:
-        """Put a fault as a person does."""
-        self.npuq("emulator", "fault", *arguments)
-
-    def heal(self) -> None:
-        """Take all faults away and wait until both chips are in service, resuming those that wait for a person."""
-        self.npuq("emulator", "clear")
-        for device in self.chips():
-            if device.state_cause in {DeviceCause.PERSON, DeviceCause.ERRORS, DeviceCause.REPEATED}:
-                self.set_state(device.device_id, DeviceState.ONLINE)
-        wait_until(lambda: self.fleet.working_chips() == 2, "both chips are in service", LIMIT_SECONDS)
-
-    def set_state(self, device_id: str, state: DeviceState) -> None:
-        """Drain or resume a chip."""
-        self.fleet.client.database.transact(lambda c: devices.set_state(c, device_id, state, "test"))
-
-    def submit(self, *, loops: int = 1) -> str:
-        """Submit a benchmark of a model that no chip has loaded; returns the run."""
-        path = write_tiny_onnx(self._folder / "tiny.onnx", seed=next(_SEEDS))
-        spec = benchmark_spec(upload(self.fleet.client, path), loops=loops)
-        self.fleet.client.submit(spec)
-        return spec.run_id
-
-    def ends(self, run_id: str, state: RunState) -> JobRecord:
-        """Wait until a run ended so; returns its benchmark."""
-        ended = self.fleet.client.wait(run_id, timeout_seconds=LIMIT_SECONDS).state
-        job = self.benchmark(run_id)
-        assert ended is state, job.error
-        return job
-
-    def benchmark(self, run_id: str) -> JobRecord:
-        """Return the benchmark of a run."""
-        with self.fleet.client.database.read() as connection:
-            found = job_queries.find(connection, run_id=run_id)
-        return next(job for job in found if job.kind is JobKind.BENCHMARK)
-
-    def attempts(self, run_id: str) -> list[AttemptRecord]:
-        """Return the tries of a run's benchmark, the first first."""
-        with self.fleet.client.database.read() as connection:
-            found = job_queries.attempts(connection, self.benchmark(run_id).job_id)
-        return sorted(found, key=lambda attempt: attempt.number)
-
-    def chips(self) -> list[DeviceRecord]:
-        """Return both chips."""
-        with self.fleet.client.database.read() as connection:
-            return devices.find(connection, suspect_seconds=30.0, kind=DeviceKind.NPU)
-
-    def cause(self, device_id: str) -> tuple[DeviceState, str]:
-        """Return state and cause of a chip; a busy one is online."""
-        record = next(device for device in self.chips() if device.device_id == device_id)
-        return DeviceState.ONLINE if record.state is DeviceState.BUSY else record.state, record.state_cause
-
-    def becomes(self, device_id: str, state: DeviceState, cause: DeviceCause) -> None:
-        """Wait until a chip is in a state for a cause."""
-        wait_until(lambda: self.cause(device_id) == (state, cause), f"{device_id} is {state}: {cause}", LIMIT_SECONDS)
-
-    def listed(self, device_id: str) -> dict[str, Any]:
-        """Return a chip as `npuq devices list` shows it to programs."""
-        found: list[dict[str, Any]] = json.loads(self.npuq("devices", "list", "-o", "json"))
-        return next(device for device in found if device["device_id"] == device_id)
+#: Compile processes that the administrator allows; a second try has a quarter of them.
+COMPILE_PROCESSES: Final = 8
+#: Of a model that is converted once; the others are drawn from 1 on.
+KNOWN_SEED: Final = 0
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Return the module's fleet."""
     plan = FleetPlan(chips=2, service_ms=2.0, job_timeout_seconds=STEP_LIMIT_SECONDS)
-    with Fleet(tmp_path_factory.mktemp("faults") / "home", plan) as fleet:
+    with pytest.MonkeyPatch.context() as surroundings:
+        for name in ("MAX_COMPILE_CORE_NUMBER", "TE_PARALLEL_COMPILER"):
+            surroundings.setenv(name, str(COMPILE_PROCESSES))
+        fleet = Fleet(tmp_path_factory.mktemp("faults") / "home", plan)
+    with fleet:
         yield fleet
 
 
@@ -135,7 +54,9 @@ def test_a_chip_that_cannot_be_opened_is_quarantined_and_the_run_succeeds_elsewh
     ward.fault("0", "open_failed")
     run_id = ward.submit()
     ward.becomes(FIRST, DeviceState.QUARANTINED, DeviceCause.ERRORS)
-    assert "device_open 2 times" in ward.npuq("devices", "list")
+    shown = ward.npuq("devices", "show", FIRST)
+    assert "device_open 2 times" in shown
+    assert "quarantined  errors" in shown, "also among the events"
     ward.set_state(SECOND, DeviceState.ONLINE)
     job = ward.ends(run_id, RunState.SUCCEEDED)
     assert (job.device_id, job.failures) == (SECOND, 0)
@@ -159,6 +80,9 @@ def test_a_kernel_that_fails_on_two_chips_fails_the_job_and_no_chip(ward: Ward) 
     assert {each.device_id for each in tries} == {FIRST, SECOND}
     assert len(tries) == 2
     assert ward.fleet.working_chips() == 2
+    told = ward.npuq("why", job.run_id)
+    assert "to blame: what was submitted (device_exception)" in told
+    assert f"try 2 on {tries[1].device_id}: failed" in told
 
 
 @pytest.mark.parametrize(("kind", "code"), [("oom", "device_memory"), ("wrong_soc", "om_wrong_chip")])
@@ -170,6 +94,7 @@ def test_what_no_chip_can_do_fails_at_once(ward: Ward, kind: str, code: str) -> 
     assert job.error is not None
     assert (job.error.code, job.error.blame.value, job.attempt) == (code, "input", 1)
     assert ward.fleet.working_chips() == 2
+    assert job.error.message in ward.npuq("why", job.run_id)
 
 
 @pytest.mark.parametrize(("kind", "code"), [("crash", "child_lost"), ("hang", "step_timeout")])
@@ -180,14 +105,19 @@ def test_a_process_that_dies_or_hangs_is_replaced_and_the_job_done_again(ward: W
     run_id = ward.submit()
     job = ward.ends(run_id, RunState.SUCCEEDED)
     assert (job.failures, job.losses) == (0, 1)
-    assert [each.error_code for each in ward.attempts(run_id)] == [code, None]
+    tries = json.loads(ward.npuq("jobs", "show", job.job_id, "-o", "json"))["attempts"]
+    assert [(each["state"], each["error_code"]) for each in tries] == [("failed", code), ("succeeded", None)]
     assert ward.cause(FIRST)[0] is DeviceState.ONLINE
 
 
 def test_a_slow_chip_measures_as_slow(ward: Ward) -> None:
-    """Nothing is wrong but the number."""
-    for chip in ("0", "1"):
-        ward.fault(chip, "slow", "--factor", "20")
+    """Nothing is wrong but the number; one chip made so by the command, the other in the fleet's file."""
+    ward.fault("0", "slow", "--factor", "20")
+    path = ward.fleet.emulator_home / "fleet.json"
+    fleet = json.loads(path.read_text("utf-8"))
+    fleet["faults"].append({"device": 1, "kind": "slow", "factor": 20})
+    path.write_text(json.dumps(fleet), "utf-8")
+    assert ward.npuq("emulator", "show").count("slow until cleared") == 2
     job = ward.ends(ward.submit(loops=5), RunState.SUCCEEDED)
     (result,) = ward.fleet.client.results(job.run_id)
     assert result.metrics["latency_p50_ms"] > 30
@@ -230,6 +160,36 @@ def test_an_idle_chip_that_vanishes_comes_back_after_good_looks(ward: Ward) -> N
     ward.becomes(FIRST, DeviceState.ONLINE, DeviceCause.RETURNED)
 
 
+def test_an_alarm_takes_the_chip_out_until_it_is_over(ward: Ward) -> None:
+    """New work goes to the other chip; the history says when it went and when it came back."""
+    ward.fault("0", "alarm")
+    ward.becomes(FIRST, DeviceState.QUARANTINED, DeviceCause.ALARM)
+    assert "its health is Alarm; see: npu-smi info -t health" in ward.npuq("devices", "list")
+    assert ward.ends(ward.submit(), RunState.SUCCEEDED).device_id == SECOND
+    ward.npuq("emulator", "clear")
+    ward.becomes(FIRST, DeviceState.ONLINE, DeviceCause.RETURNED)
+    events = json.loads(ward.npuq("devices", "events", FIRST, "--limit", "2", "-o", "json"))
+    assert [(event["state"], event["cause"]) for event in events] == [("online", "returned"), ("quarantined", "alarm")]
+
+
+def test_npu_smi_shows_who_computes(ward: Ward) -> None:
+    """The chip's device process with its pid and memory; an AICore share that is not zero on its chip only."""
+    ward.set_state(SECOND, DeviceState.DRAINING)
+    run_id = ward.submit(loops=500)
+
+    def computes() -> bool:
+        return bool(parse_info(ward.npu_smi()).chips[0].aicore_percent)
+
+    wait_until(computes, "AICore % is not zero", LIMIT_SECONDS)
+    info = parse_info(ward.npu_smi())
+    ours = {process.pid for process in ward.fleet.device_processes()}
+    holders = [process for process in info.processes if process.npu_id == 0]
+    assert holders
+    assert all(process.pid in ours and process.memory_mb for process in holders)
+    assert info.chips[1].aicore_percent == 0
+    ward.ends(run_id, RunState.SUCCEEDED)
+
+
 def test_leaked_memory_takes_the_chip_out_until_it_is_free(ward: Ward) -> None:
     """Memory that no process holds; what happened is kept with its reason."""
     wait_until(lambda: all(chip.memory_baseline_mib for chip in ward.chips()), "idle memory is learned", LIMIT_SECONDS)
@@ -240,10 +200,9 @@ def test_leaked_memory_takes_the_chip_out_until_it_is_free(ward: Ward) -> None:
     assert ward.ends(ward.submit(), RunState.SUCCEEDED).device_id == SECOND
     ward.npuq("emulator", "clear")
     ward.becomes(FIRST, DeviceState.ONLINE, DeviceCause.RETURNED)
-    with ward.fleet.client.database.read() as connection:
-        events = device_events.of_device(connection, FIRST, limit=2)
-    assert [event.cause for event in events] == [DeviceCause.RETURNED, DeviceCause.DIRTY]
-    assert "MiB are in use that no process holds" in events[1].reason
+    events = json.loads(ward.npuq("devices", "show", FIRST, "-o", "json"))["events"]
+    assert [event["cause"] for event in events[:2]] == ["returned", "dirty"]
+    assert "MiB are in use that no process holds" in events[1]["reason"]
 
 
 def test_a_driver_that_is_down_stops_new_work_and_loses_nothing(ward: Ward) -> None:
@@ -251,6 +210,7 @@ def test_a_driver_that_is_down_stops_new_work_and_loses_nothing(ward: Ward) -> N
     ward.fault("host", "no_driver")
     for chip in (FIRST, SECOND):
         ward.becomes(chip, DeviceState.DRAINING, DeviceCause.NO_ANSWER)
+    assert "-8005" in ward.npu_smi()
     run_id = ward.submit()
     ward.npuq("emulator", "clear")
     ward.becomes(FIRST, DeviceState.ONLINE, DeviceCause.RETURNED)
@@ -262,8 +222,57 @@ def test_what_atc_refuses_fails_the_run_with_its_words(ward: Ward) -> None:
     ward.fault("host", "atc_failed", "--text", "EZ3003: No supported Ops kernel and engine are found for [AddDsl].")
     run_id = ward.submit()
     assert ward.ends(run_id, RunState.FAILED).state is JobState.SKIPPED
-    with ward.fleet.client.database.read() as connection:
-        convert = next(job for job in job_queries.find(connection, run_id=run_id) if job.kind is JobKind.CONVERT)
+    convert = ward.job(run_id, JobKind.CONVERT)
     assert convert.error is not None
     assert (convert.error.code, convert.attempt) == ("EZ3003", 1)
     assert "AddDsl" in convert.error.detail
+    told = ward.npuq("why", run_id)
+    assert "to blame: what was submitted (EZ3003)" in told
+    assert "[AddDsl]" in told
+
+
+def test_a_slow_atc_holds_up_its_own_run_only(ward: Ward) -> None:
+    """What is converted already is measured meanwhile; a person reads where the run stands, and may cancel it."""
+    ward.ends(ward.submit(seed=KNOWN_SEED), RunState.SUCCEEDED)
+    ward.fault("host", "atc_slow", "--seconds", "60", "--count", "1")
+    slow = ward.submit()
+    wait_until(lambda: "atc_slow" not in ward.npuq("emulator", "show"), "atc is slow", LIMIT_SECONDS)
+    ward.ends(ward.submit(seed=KNOWN_SEED), RunState.SUCCEEDED)
+    assert " is running on h1.host." in ward.npuq("why", slow)
+    ward.npuq("cancel", slow)
+    ward.ends(slow, RunState.CANCELLED)
+
+
+def test_an_atc_that_is_only_slow_ends_well(ward: Ward) -> None:
+    """One try, and the time it took is kept."""
+    ward.fault("host", "atc_slow", "--seconds", "1", "--count", "1")
+    run_id = ward.submit()
+    ward.ends(run_id, RunState.SUCCEEDED)
+    convert = ward.job(run_id, JobKind.CONVERT)
+    assert convert.attempt == 1
+    assert convert.facts["atc_seconds"] >= 1
+
+
+def test_a_killed_atc_is_tried_once_more_with_less(ward: Ward) -> None:
+    """As the kernel kills it when memory is short: fewer compile processes get through, and both tries show."""
+    ward.fault("host", "atc_killed", "--count", "1")
+    run_id = ward.submit()
+    ward.ends(run_id, RunState.SUCCEEDED)
+    convert = json.loads(ward.npuq("jobs", "show", ward.job(run_id, JobKind.CONVERT).job_id, "-o", "json"))
+    assert [(each["state"], each["error_code"]) for each in convert["attempts"]] == [
+        ("failed", "atc_out_of_memory"),
+        ("succeeded", None),
+    ]
+    assert "ran out of memory" in convert["attempts"][0]["error_message"]
+    assert convert["facts"]["compile_processes"] == COMPILE_PROCESSES // 4
+
+
+def test_an_atc_that_is_always_killed_fails_after_its_second_try(ward: Ward) -> None:
+    """No host is large enough: the run ends, the host is to blame, and the person reads that less was tried."""
+    ward.fault("host", "atc_killed")
+    run_id = ward.submit()
+    ward.ends(run_id, RunState.FAILED)
+    assert [each.error_code for each in ward.attempts(run_id, JobKind.CONVERT)] == ["atc_out_of_memory"] * 2
+    told = ward.npuq("why", run_id)
+    assert "tried with fewer compile processes too: this host is too small for the model" in told
+    assert "to blame: the host (atc_out_of_memory)" in told

@@ -128,6 +128,28 @@ def test_a_picture_that_cannot_be_read_is_named(laptop: Laptop) -> None:
     assert laptop.read("results", "list", "--run", run_id) == []
 
 
+def test_a_picture_replaced_after_registration_gives_no_number(laptop: Laptop) -> None:
+    """Its size is the same, so only the content tells; `verify` shows the file, and restoring it helps."""
+    root = laptop.folder / "swapped"
+    shutil.copytree(laptop.demo.dataset_root, root)
+    min(root.rglob("*.JPEG")).unlink()  # its content differs from that of every other dataset
+    laptop.add_dataset("swapped", root)
+    picture = max(root.rglob("*.JPEG"))
+    original = picture.read_bytes()
+    picture.write_bytes(original[:-3] + bytes([original[-3] ^ 1]) + original[-2:])
+    run_id = laptop.evaluate("swapped")
+    laptop.wait(run_id, code=3)
+    failed = [job for job in laptop.jobs(run_id, "infer") if job["state"] == "failed"]
+    assert [(job["error"]["code"], job["error"]["blame"]) for job in failed] == [("dataset_changed", "host")]
+    assert f"{picture} of the dataset 'swapped' on host h1" in failed[0]["error"]["message"]
+    assert laptop.read("results", "list", "--run", run_id) == []
+    assert picture.name in laptop.npuq("datasets", "verify", "swapped", code=1).stdout
+    picture.write_bytes(original)
+    again = laptop.evaluate("swapped")
+    laptop.wait(again)
+    assert laptop.accuracy(again)["samples"] == laptop.demo.samples - 1
+
+
 def test_a_checkpoint_with_wrong_keys_is_refused_with_the_keys(laptop: Laptop) -> None:
     """The export fails once; the sentence counts what is missing and names what is not expected."""
     import torch
@@ -146,11 +168,11 @@ def test_a_dataset_folder_that_is_not_on_the_worker_is_the_hosts_fault(laptop: L
     """The only host refuses the job; it fails and says where the folder should be, instead of waiting for ever."""
     root = laptop.folder / "moved"
     shutil.copytree(laptop.demo.dataset_root, root)
-    min(root.rglob("*.JPEG")).unlink()  # its content differs from that of every other dataset
+    max(root.rglob("*.JPEG")).unlink()  # its content differs from that of every other dataset
     laptop.add_dataset("moved", root)
     shutil.rmtree(root)
     run_id = laptop.evaluate("moved")
-    laptop.wait(run_id, code=1)
+    laptop.wait(run_id, code=3)
     failed = [job for job in laptop.jobs(run_id, "infer") if job["state"] == "failed"]
     assert failed
     assert {job["error"]["blame"] for job in failed} == {"host"}

@@ -11,8 +11,8 @@ import torch
 
 from tasks import datasets, registry, top_k
 from tasks.protocols import Array, ClassScores, Prediction, Recipe, ReportsFacts
-from tasks.steps import DatasetRef
 from tests.goldens import trees, weights
+from tests.services.registered import register_folder
 
 
 @pytest.fixture(params=["compact", "whole"], scope="module")
@@ -103,8 +103,7 @@ def test_counts_and_report_are_the_scripts(golden: Path, recipe: Recipe, tmp_pat
     for image_id in results:
         (tmp_path / "val" / f"{image_id}.JPEG").write_bytes(b"not read for scoring")
     (tmp_path / "val_label.txt").write_bytes((golden / "evaluation" / "val_label.txt").read_bytes())
-    ref = DatasetRef(name="golden", format="imagenet", root=tmp_path, digest="0" * 64, samples=len(results))
-    dataset = datasets.open_dataset(ref)
+    dataset = datasets.open_dataset(register_folder(tmp_path, tmp_path / "manifest.json"))
     predictions: dict[str, Prediction] = {key: ClassScores(scores=value) for key, value in results.items()}
     expected = read_json(golden / "evaluation" / "expected.json")["cases"]["results"]
     assert isinstance(recipe, ReportsFacts)

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from npuq.states import JobKind
 from tasks.predictions import read_predictions
 from tasks.protocols import ClassScores
 from tasks.steps import DatasetRef, DeviceRef, StepOutcome, StepRequest
+from tests.services.registered import register_folder
 from worker.attempt_log import AttemptLog
 from worker.child import Child, ChildConfig, EndResult
 from worker.child_protocol import Progress
@@ -105,15 +107,15 @@ class Bench:
         """Start the child."""
         self.child.start()
 
+    @cached_property
     def dataset(self) -> DatasetRef:
-        """Return a dataset whose image i holds the number i."""
+        """Return a dataset whose image i holds the number i, registered at its first use."""
         root = self.folder / "dataset"
-        if not root.exists():
-            (root / "val").mkdir(parents=True)
-            for number in range(SAMPLES):
-                (root / "val" / f"image_{number:04d}.JPEG").write_text(str(number))
-            (root / "val_label.txt").write_text("".join(f"image_{number:04d}.JPEG 0\n" for number in range(SAMPLES)))
-        return DatasetRef(name="numbers", format="imagenet", root=root, digest="d" * 64, samples=SAMPLES)
+        (root / "val").mkdir(parents=True)
+        for number in range(SAMPLES):
+            (root / "val" / f"image_{number:04d}.JPEG").write_text(str(number))
+        (root / "val_label.txt").write_text("".join(f"image_{number:04d}.JPEG 0\n" for number in range(SAMPLES)))
+        return register_folder(root, self.folder / "manifest.json", name="numbers")
 
     def attempt(self, kind: JobKind, inputs: Mapping[str, Path], digest: str = "0", **params: Any) -> StepRequest:
         """Return one more attempt, in a folder of its own."""
@@ -129,7 +131,7 @@ class Bench:
             inputs={role: (path,) for role, path in inputs.items()},
             input_digests=dict.fromkeys(inputs, (digest * 64,)),
             workdir=work,
-            dataset=self.dataset() if kind is JobKind.INFER else None,
+            dataset=self.dataset if kind is JobKind.INFER else None,
             device=DEVICE if kind in (JobKind.INFER, JobKind.BENCHMARK) else None,
         )
 
@@ -233,16 +235,19 @@ def test_an_error_of_the_chip_retires_the_process(bench: Bench) -> None:
     assert not bench.child.alive
 
 
-def test_a_damaged_image_leaves_chip_and_process_usable(bench: Bench) -> None:
-    """The person's file is named; the same process runs the next job."""
+def test_another_image_of_the_same_size_fails_the_job_and_no_other(bench: Bench) -> None:
+    """File, dataset, host and remedy are named, nothing is predicted; the same process runs the next job."""
     om = bench.convert(batch_size=4)
-    bad = bench.dataset().root / "val" / "image_0007.JPEG"
-    bad.write_text("damaged")
-    error = bench.run(bench.infer(om, 4))
+    swapped = bench.dataset.root / "val" / "image_0007.JPEG"
+    swapped.write_text("8")
+    request = bench.infer(om, 4)
+    error = bench.run(request)
     assert isinstance(error, ErrorInfo)
-    assert (error.code, error.blame) == ("dataset", Blame.INPUT)
-    assert "image_0007.JPEG" in error.message
-    bad.write_text("7")
+    assert (error.code, error.blame, error.retry) == ("dataset_changed", Blame.HOST, False)
+    for named in (str(swapped), "'numbers'", "host h1", "npuq datasets add NEW_NAME"):
+        assert named in error.message
+    assert list(request.workdir.iterdir()) == []
+    swapped.write_text("7")
     pid = bench.child.pid
     assert_complete(bench.run(bench.infer(om, 4)))
     assert bench.child.pid == pid

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,9 +11,10 @@ import numpy as np
 import psutil
 import pytest
 
-from npuq.errors import ChildLostError, DatasetError
+from npuq.errors import ChildLostError, DatasetChangedError, DatasetError
 from tasks.protocols import ClassScores, FedBatch, FeedOrder, Prediction
 from tasks.steps import DatasetRef
+from tests.services.registered import register_folder
 from worker.feeder_process import FeederSettings
 from worker.feeders import ProcessFeederPool
 
@@ -28,7 +30,7 @@ def dataset(tmp_path: Path) -> DatasetRef:
     for number in range(SAMPLES):
         (root / "val" / f"image_{number:04d}.JPEG").write_text(str(number))
     (root / "val_label.txt").write_text("".join(f"image_{number:04d}.JPEG 0\n" for number in range(SAMPLES)))
-    return DatasetRef(name="numbers", format="imagenet", root=root, digest="d" * 64, samples=SAMPLES)
+    return register_folder(root, tmp_path / "manifest.json", name="numbers")
 
 
 @pytest.fixture
@@ -38,6 +40,11 @@ def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ProcessFee
     pool = ProcessFeederPool(FeederSettings(count=2, sample_cache=tmp_path / "samples", sample_cache_bytes=2**24))
     yield pool
     pool.close()
+
+
+def image(dataset: DatasetRef, number: int) -> Path:
+    """Return the file of an image."""
+    return dataset.root / "val" / f"image_{number:04d}.JPEG"
 
 
 def order(
@@ -102,16 +109,65 @@ def test_preprocessed_samples_are_shared_by_batch_sizes_and_shards(
     assert scores(predictions) == [[2.0 * number, float(number)] for number in range(SAMPLES)]
 
 
-def test_a_damaged_image_is_named_and_the_pool_stays_usable(pool: ProcessFeederPool, dataset: DatasetRef) -> None:
-    """One bad file ends its order, not the next one."""
-    bad = dataset.root / "val" / "image_0077.JPEG"
+def test_a_damaged_image_is_named_and_the_pool_stays_usable(
+    pool: ProcessFeederPool, dataset: DatasetRef, tmp_path: Path
+) -> None:
+    """A file that was bad when it was registered ends its order, not the next one."""
+    bad = image(dataset, 77)
     bad.write_text("damaged")
+    registered_so = register_folder(dataset.root, tmp_path / "other.json")
     with pytest.raises(DatasetError, match=r"image_0077\.JPEG is damaged"):
-        through(pool, order(dataset, batch_size=4))
+        through(pool, order(registered_so, batch_size=4))
     assert pool.fit
     bad.write_text("77")
     _, predictions = through(pool, order(dataset, batch_size=4))
     assert len(predictions) == SAMPLES
+
+
+@pytest.mark.parametrize("warm", [False, True], ids=["decoded", "cached"])
+def test_an_image_of_other_content_is_named_and_the_pool_stays_usable(
+    pool: ProcessFeederPool, dataset: DatasetRef, *, warm: bool
+) -> None:
+    """No look at names and sizes shows it, and an old sample in the cache does not hide it."""
+    if warm:
+        through(pool, order(dataset, batch_size=4))
+    swapped = image(dataset, 77)
+    swapped.rename(swapped.with_suffix(".old"))
+    swapped.write_text("78")
+    with pytest.raises(
+        DatasetChangedError, match=r"image_0077\.JPEG of the dataset 'numbers' on host h1 is not what was"
+    ):
+        through(pool, order(dataset, batch_size=4))
+    assert pool.fit
+    through(pool, order(dataset, batch_size=4, stop=77))  # a shard answers for its own samples
+    swapped.with_suffix(".old").rename(swapped)
+    _, predictions = through(pool, order(dataset, batch_size=4))
+    assert scores(predictions) == [[2.0 * number, float(number)] for number in range(SAMPLES)]
+
+
+def test_files_of_other_sizes_or_names_are_refused_before_anything_is_decoded(
+    pool: ProcessFeederPool, dataset: DatasetRef
+) -> None:
+    """The whole folder is looked at, not only the shard's part."""
+    image(dataset, 140).unlink()
+    image(dataset, 141).write_text("1410")
+    with pytest.raises(DatasetChangedError, match=r"1 missing \(val/image_0140\.JPEG\); 1 of another size"):
+        pool.batches(order(dataset, batch_size=4, stop=10))
+    assert pool.fit
+    assert reads(dataset) == []
+
+
+def test_a_copy_of_an_image_is_not_decoded_again(pool: ProcessFeederPool, dataset: DatasetRef, tmp_path: Path) -> None:
+    """What is kept belongs to the content: another dataset with the same images shares it, however it is labelled."""
+    through(pool, order(dataset, batch_size=4))
+    copied = tmp_path / "copied"
+    shutil.copytree(dataset.root, copied, ignore=shutil.ignore_patterns("read.log"))
+    (copied / "val_label.txt").write_text("".join(f"image_{number:04d}.JPEG 1\n" for number in range(SAMPLES)))
+    other = register_folder(copied, tmp_path / "copied.json", name="copied")
+    assert other.digest != dataset.digest
+    _, predictions = through(pool, order(other, batch_size=8))
+    assert reads(other) == []
+    assert scores(predictions) == [[2.0 * number, float(number)] for number in range(SAMPLES)]
 
 
 def test_a_killed_feeder_is_noticed(pool: ProcessFeederPool, dataset: DatasetRef) -> None:

@@ -96,6 +96,29 @@ def test_draining_and_resuming_a_device(npuq: Npuq) -> None:
     assert (ambiguous.code, "not unique" in ambiguous.err) == (2, True)
 
 
+@pytest.mark.usefixtures("sqlite_world")
+def test_what_happened_to_a_device_is_read_back(npuq: Npuq) -> None:
+    """Newest first, with who did it and why; `show` has the last ones beside what the device is."""
+    npuq("devices", "quarantine", CHIP, "--reason", "smells of smoke")
+    npuq("devices", "resume", CHIP)
+    events = npuq("devices", "events", CHIP, "-o", "json").json
+    assert [(event["state"], event["cause"], event["reason"]) for event in events] == [
+        ("online", "person", None),
+        ("quarantined", "person", "smells of smoke"),
+        ("online", "found", "seen for the first time"),
+    ]
+    everywhere = npuq("devices", "events", "-o", "json").json
+    assert {event["device_id"] for event in everywhere} > {CHIP, OTHER_CHIP}
+    assert npuq("devices", "events", "--limit", "1", "-o", "json").json == events[:1]
+    assert npuq("devices", "events", "--since", "2999-01-01", "-o", "json").json == []
+    assert npuq("devices", "events", CHIP, "--since", "1h", "-o", "json").json == events
+    shown = npuq("devices", "show", CHIP, "-o", "json").json
+    assert set(shown) >= DEVICE_KEYS
+    assert (shown["state"], shown["cause"], shown["events"]) == ("online", "person", events)
+    assert "smells of smoke" in npuq("devices", "show", CHIP).out
+    assert npuq("devices", "events", "nowhere").code == 2
+
+
 def test_cancel_and_retry_take_several_ids(npuq: Npuq, sqlite_world: World) -> None:
     """A waiting job is cancelled at once, a running one by its worker's beat; retry brings back the first."""
     waiting, running = sqlite_world.job(JobState.WAITING), sqlite_world.job(JobState.RUNNING)
@@ -135,6 +158,15 @@ def test_logs_of_a_running_job_come_from_the_database(npuq: Npuq, sqlite_world: 
     assert npuq("logs", job.job_id).out == "first\nsecond\nthird\n"
     assert npuq("logs", job.job_id, "--tail", "1").out == "third\n"
     assert npuq("logs", job.run_id).out.splitlines()[0] == "infer 1/1 | first"
+
+
+def test_a_log_that_is_empty_says_why(npuq: Npuq, sqlite_world: World) -> None:
+    """On stderr: nothing has begun."""
+    job = sqlite_world.job(JobState.WAITING, label="infer 1/1")
+    answer = npuq("logs", job.job_id)
+    assert (answer.code, answer.out) == (0, "")
+    assert answer.err == f"infer 1/1 is waiting and has written no log; see: npuq why {job.job_id}\n"
+    assert f"npuq why {job.run_id}" in npuq("logs", job.run_id).err
 
 
 def test_config_show_masks_passwords_and_names_origins(npuq: Npuq, monkeypatch: pytest.MonkeyPatch) -> None:

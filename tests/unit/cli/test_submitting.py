@@ -1,14 +1,20 @@
 """Submitting: everything that can be refused is refused before anything is uploaded or sent."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from cli.fleet_fit import absent_chips
+from cli.submitting.upload import amount, finished, upload_bar
 from db import datasets
+from db.records import DeviceRecord
 from npuq.outbox import Outbox
+from npuq.states import DeviceState, JobKind
 from tests.services.world import World
 from tests.unit.cli.answers import Answer, Npuq
+from tests.unit.cli.records import device_record
 
 Sweep = Callable[..., Answer]
 
@@ -111,3 +117,88 @@ def test_a_reference_is_one_job_without_a_chip(npuq: Npuq, tmp_path: Path) -> No
     answer = npuq(*given, "--soc", "Ascend310P3")
     assert answer.code == 2
     assert "a reference runs on no chip" in answer.err
+
+
+@pytest.mark.usefixtures("sweep")
+@pytest.mark.parametrize("on_paper", [("--dry-run",), ()])
+def test_a_chip_that_the_fleet_lacks_is_missed_aloud(on_paper: tuple[str, ...], npuq: Npuq, tmp_path: Path) -> None:
+    """The run is accepted, and its owner knows at once why it will wait; a conversion needs no chip."""
+    given = ("mobilenet_v1", "--weights", str(tmp_path / "weights.pth"), *on_paper)
+    answer = npuq("submit", "benchmark", *given, "--soc", "Ascend910B3")
+    assert answer.code == 0
+    assert "warning: no Ascend910B3 is in the fleet now (it has Ascend310P3)" in answer.err
+    assert "warning" not in npuq("submit", "benchmark", *given, "--soc", "Ascend310P3").err
+    assert "warning" not in npuq("submit", "convert", *given, "--soc", "Ascend910B3").err
+
+
+def test_why_names_the_chip_that_a_run_waits_for(npuq: Npuq, sqlite_world: World) -> None:
+    """Also while its conversion is still running."""
+    convert, bench = sqlite_world.new_job(JobKind.CONVERT), sqlite_world.new_job(soc_version="Ascend910B3")
+    run_id = sqlite_world.plan(convert, bench)
+    assert "no Ascend910B3 is in the fleet now" in npuq("why", run_id).out
+    assert "no Ascend910B3 is in the fleet now" in npuq("why", bench.job_id).out
+
+
+def test_a_plan_needs_no_fleet_where_nothing_is_asked_of_it(npuq: Npuq, tmp_path: Path) -> None:
+    """The chip is named and there is no dataset: the plan is as with a fleet, and nothing is made."""
+    weights = tmp_path / "weights.pth"
+    weights.write_bytes(b"weights")
+    given = ("--weights", str(weights), "--dry-run", "-o", "json")
+    answer = npuq("submit", "benchmark", "mobilenet_v1", *given, "--soc", "Ascend310P3")
+    assert answer.code == 0
+    assert [job["kind"] for job in answer.json] == ["export", "convert", "benchmark"]
+    assert "planned without a fleet" in answer.err
+    unnamed = npuq("submit", "benchmark", "mobilenet_v1", *given)
+    assert (unnamed.code, "--soc" in unnamed.err) == (2, True)
+    assert not (tmp_path / "npuq.sqlite3").exists()
+
+
+def test_a_dataset_that_is_registered_nowhere_is_an_error_of_its_own(npuq: Npuq, tmp_path: Path) -> None:
+    """With the whole way to it; a submission is kept all the same, and says what it needs."""
+    weights = tmp_path / "weights.pth"
+    weights.write_bytes(b"weights")
+    given = ("sweep", "mobilenet_v1", "--weights", str(weights), "--dataset", "imagenet")
+    planned = npuq(*given, "--dry-run")
+    assert planned.code == 2
+    assert "no dataset 'imagenet' is registered anywhere" in planned.err
+    assert planned.err.index("npuq up") < planned.err.index("npuq datasets add imagenet FOLDER")
+    sent = npuq(*given)
+    assert sent.code == 0
+    assert "npuq datasets add imagenet FOLDER" in sent.err
+
+
+def test_an_upload_says_how_much_of_how_much_how_fast() -> None:
+    """From its first moment, when there is no rate yet, to its end."""
+    mib = 2**20
+    assert amount(0, 16 * mib, 0.0) == "0 B of 16.0 MiB"
+    assert amount(12 * mib, 16 * mib, 2.0) == "12.0 MiB of 16.0 MiB, 6.0 MiB/s"
+    assert finished(16 * mib, 2.0) == "16.0 MiB in 2.0s, 8.0 MiB/s"
+
+
+@pytest.mark.parametrize(("pieces", "told"), [(5, "uploaded weights: 5.0 MiB in "), (1, "weights is in the store")])
+def test_the_end_of_an_upload_stays_on_the_terminal(
+    pieces: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The bar goes, a line stays; what the store had already was not uploaded."""
+    path = tmp_path / "weights"
+    path.write_bytes(bytes(5 * 2**20))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with upload_bar(path) as advance:
+        assert advance is not None
+        for _ in range(pieces):
+            advance(5 * 2**20 // pieces)
+    assert told in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("device", "sentences"),
+    [
+        (device_record(), []),
+        (device_record(state=DeviceState.LOST), ["no Ascend310P3 is in the fleet now (it has no chip): "]),
+        (device_record(soc_version="Ascend910B3"), ["no Ascend310P3 is in the fleet now (it has Ascend910B3): "]),
+    ],
+)
+def test_a_chip_is_absent_when_no_device_of_its_kind_is_there(device: DeviceRecord, sentences: list[str]) -> None:
+    """Lost ones do not count; any chip will do where none is named."""
+    told = absent_chips(["Ascend310P3", None], [device])
+    assert told == [f"{sentence}the jobs for it wait until one is" for sentence in sentences]

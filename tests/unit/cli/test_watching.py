@@ -120,3 +120,12 @@ def test_an_unknown_remaining_time_is_left_out() -> None:
     later = NOW + timedelta(seconds=30)
     assert timing(_snapshot(OPEN, taken_at=later)) == "30s"
     assert timing(_snapshot(OPEN, taken_at=later, remaining_seconds=65.0)) == "30s, about 1m05s left"
+
+
+def test_benchmarks_are_compared_by_the_samples_that_they_execute() -> None:
+    """100 loops at batch size 1 took 10 s; 100 at batch size 8 are eight times that, on two chips."""
+    done = job_record(**(vars(DONE) | {"kind": JobKind.BENCHMARK, "params": {"loops": 100, "batch_size": 1}}))
+    todo = job_record(job_id="o", kind=JobKind.BENCHMARK, params={"loops": 100, "batch_size": 8})
+    assert remaining_seconds([done, todo], shares={}, slots=SLOTS, now=NOW) == pytest.approx(40)
+    until_sure = job_record(job_id="s", kind=JobKind.BENCHMARK, params={"loops": None, "batch_size": 1})
+    assert remaining_seconds([done, until_sure], shares={}, slots=SLOTS, now=NOW) is None

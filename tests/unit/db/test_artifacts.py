@@ -1,3 +1,4 @@
+import errno
 import os
 import resource
 import subprocess
@@ -127,6 +128,32 @@ def test_a_damaged_copy_in_the_cache_is_fetched_anew(tmp_path: Path, file: Path)
     with pytest.raises(ArtifactError, match="set aside"):
         store.fetch(digest)
     assert store.fetch(digest).read_bytes() == CONTENT
+
+
+def test_a_full_disk_of_this_host_is_no_outage_of_the_store(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message says where to make room."""
+    import fsspec
+
+    url = f"memory://{uuid.uuid4().hex}"
+    digest = ArtifactStore(url, tmp_path / "here").put(file).digest
+
+    def full(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "get_file", full)
+    with pytest.raises(ArtifactError, match="artifact_cache_bytes"):
+        ArtifactStore(url, tmp_path / "elsewhere").fetch(digest)
+
+
+def test_copies_of_what_was_uploaded_are_bounded_too(tmp_path: Path, file: Path) -> None:
+    """A client that only uploads does not fill its disk."""
+    store = ArtifactStore(f"memory://{uuid.uuid4().hex}", tmp_path / "cache", cache_bytes=len(CONTENT))
+    store.put(file)
+    file.write_bytes(CONTENT[::-1])
+    newest = store.put(file).digest
+    assert [path.name for path in files_in(tmp_path / "cache")] == [newest]
 
 
 KILLED = """

@@ -139,3 +139,25 @@ def test_long_attempts_get_long_leases() -> None:
     timing = Timing()
     assert timing.lease_seconds(LONG_ATTEMPT_SECONDS) == timing.lost_seconds
     assert timing.lease_seconds(LONG_ATTEMPT_SECONDS + 1) == timing.lost_long_seconds
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("rediss://h:6379/0", "rediss://h:6379/0?ssl_cert_reqs=required"),
+        ("rediss://u:p@h/0?ssl_ca_certs=/ca.pem", "rediss://u:p@h/0?ssl_ca_certs=/ca.pem&ssl_cert_reqs=required"),
+        ("rediss://h/0?ssl_cert_reqs=required", "rediss://h/0?ssl_cert_reqs=required"),
+        ("redis://h/0", "redis://h/0"),
+    ],
+)
+def test_tls_to_the_broker_checks_the_certificate(tmp_path: Path, given: str, used: str) -> None:
+    """Without the option Celery's transport would encrypt to whoever answers."""
+    assert load_settings(home=tmp_path, broker_url=given).broker == used
+
+
+@pytest.mark.parametrize("option", ["ssl_cert_reqs=none", "ssl_cert_reqs=CERT_OPTIONAL", "ssl_check_hostname=false"])
+def test_unchecked_tls_to_the_broker_is_refused(tmp_path: Path, option: str) -> None:
+    """The message names the setting and what to do instead, and keeps the password to itself."""
+    with pytest.raises(ConfigError, match=r"broker_url.*ssl_ca_certs") as caught:
+        load_settings(home=tmp_path, broker_url=f"rediss://u:s3cret@h/0?{option}")
+    assert "s3cret" not in str(caught.value)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks import datasets
 from tasks.demo_data import DemoFiles, make_demo
 from tasks.steps import DatasetRef
+from tests.services.registered import register_folder
 
 
 @pytest.fixture(scope="session")
@@ -37,9 +37,4 @@ def imagenet_folder(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def registered() -> Callable[[Path], DatasetRef]:
     """Return a function that registers a folder as it is now."""
-
-    def register(root: Path) -> DatasetRef:
-        facts = datasets.inspect(root, "imagenet")
-        return DatasetRef(name="small", format="imagenet", root=root, digest=facts.digest, samples=facts.samples)
-
-    return register
+    return lambda root: register_folder(root, root.parent / "manifest.json")

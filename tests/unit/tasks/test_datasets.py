@@ -1,14 +1,17 @@
 """Datasets are found where people put them, and what is wrong with one is said exactly."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from npuq.errors import Blame, DatasetError, DatasetMissingError, InvalidRequestError
+from npuq.errors import Blame, DatasetChangedError, DatasetError, DatasetMissingError, InvalidRequestError
 from tasks import datasets
-from tasks.protocols import ClassLabels
+from tasks.dataset_files import Change, preprocess_registered
+from tasks.protocols import Array, ClassLabels, Recipe, Sample
 from tasks.steps import DatasetRef
 
 Maker = Callable[..., Path]
@@ -63,79 +66,149 @@ def test_label_lines_may_be_written_otherwise(imagenet_folder: Maker, registered
         (IMAGES, LABELS + "c.JPEG -1\n", "line 3"),
         (IMAGES, LABELS + "c.JPEG 1001\n", "line 3"),
         (IMAGES, LABELS + "c.JPEG 1000\n", "devkit's ids, which start at 1"),
-        (IMAGES | {"n1/a.JPEG": b"1"}, LABELS, r"names used twice: n1/a\.JPEG and a\.JPEG"),
+        (IMAGES | {"n1/a.JPEG": b"1"}, LABELS, r"names used twice: val/n1/a\.JPEG and val/a\.JPEG"),
         (IMAGES | {"a.png": b"1"}, LABELS, "names used twice"),
     ],
 )
-def test_what_is_wrong_is_said_when_looking_and_when_opening(
-    imagenet_folder: Maker, registered: Register, images: dict[str, bytes], labels: str | None, said: str
+def test_what_is_wrong_is_said_when_looking(
+    imagenet_folder: Maker, images: dict[str, bytes], labels: str | None, said: str
 ) -> None:
-    """`inspect` lists the problem, and `open_dataset` refuses with the same words."""
+    """The problem is listed, and nothing is registered."""
     root = imagenet_folder(images, labels)
     (root / "val").mkdir(exist_ok=True)
-    problems = datasets.inspect(root, "imagenet").problems
-    with pytest.raises(DatasetError, match=said) as caught:
-        datasets.open_dataset(registered(root))
-    assert any(problem in caught.value.info.message for problem in problems)
+    with pytest.raises(DatasetError, match=said):
+        datasets.inspect(root, "imagenet")
 
 
 def test_empty_image_files_are_a_problem(imagenet_folder: Maker) -> None:
     """A copy that ran out of disk leaves files of zero bytes."""
     root = imagenet_folder(IMAGES | {"b.JPEG": b""}, LABELS)
-    assert datasets.inspect(root, "imagenet").problems == ("1 images of zero bytes: b.JPEG",)
+    with pytest.raises(DatasetError, match=r"1 images of zero bytes: val/b\.JPEG"):
+        datasets.inspect(root, "imagenet")
 
 
 def test_labels_without_an_image_are_only_noted(imagenet_folder: Maker, registered: Register) -> None:
     """A part of ImageNet with the label file of all of it is a usual thing, and usable."""
     root = imagenet_folder(IMAGES, LABELS + "c.JPEG 1\n")
     facts = datasets.inspect(root, "imagenet")
-    assert (facts.problems, facts.notes) == ((), ("1 labels without an image: c",))
+    assert facts.notes == ("1 labels without an image: c",)
     assert len(datasets.open_dataset(registered(root)).image_ids) == 2
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "said"),
     [
-        lambda root: (root / "val" / "c.JPEG").write_bytes(b"1"),
-        lambda root: (root / "val" / "b.JPEG").rename(root / "val" / "c.JPEG"),
-        lambda root: (root / "val" / "b.JPEG").write_bytes(b"333"),
-        lambda root: (root / "val_label.txt").write_text("a.JPEG 65\nb.JPEG 971\nc.JPEG 1\n"),
+        (lambda root: (root / "val" / "b.JPEG").unlink(), r"1 missing \(val/b\.JPEG\)"),
+        (lambda root: (root / "val" / "c.JPEG").write_bytes(b"1"), r"1 extra \(val/c\.JPEG\)"),
+        (lambda root: (root / "val" / "b.JPEG").write_bytes(b"333"), r"1 of another size \(val/b\.JPEG\)"),
+        (lambda root: (root / "val_label.txt").unlink(), r"1 missing \(val_label\.txt\)"),
+        (lambda root: (root / "val_label.txt").write_text("a.JPEG 65\nb.JPEG 9\n"), r"size \(val_label\.txt\)"),
+        (
+            lambda root: (root / "val" / "b.JPEG").rename(root / "val" / "c.JPEG"),
+            r"1 missing \(val/b\.JPEG\); 1 extra \(val/c\.JPEG\)",
+        ),
     ],
-    ids=["another image", "renamed", "another size", "another label"],
+    ids=["missing", "extra", "size", "no labels", "labels", "renamed"],
 )
-def test_changed_dataset_is_noticed(
-    imagenet_folder: Maker, registered: Register, change: Callable[[Path], object]
+def test_a_changed_listing_is_refused_when_opening(
+    imagenet_folder: Maker, registered: Register, change: Callable[[Path], object], said: str
 ) -> None:
-    """Whatever changes what is scored, changes the digest; `verify` refuses."""
-    root = imagenet_folder(IMAGES, LABELS + "c.JPEG 1\n")
+    """Dataset, host and the first files are named; another host may have the right ones."""
+    root = imagenet_folder(IMAGES, LABELS)
     ref = registered(root)
-    assert datasets.verify(ref).digest == ref.digest
     change(root)
-    with pytest.raises(DatasetError, match="is not the one that was registered"):
-        datasets.verify(ref)
+    with pytest.raises(DatasetChangedError, match=said) as caught:
+        datasets.open_dataset(ref)
+    assert caught.value.info.message.startswith(f"The dataset 'small' in {root} on host h1 is not what was registered")
+    assert (caught.value.info.blame, caught.value.info.retry) == (Blame.HOST, False)
+    assert f"npuq datasets add NEW_NAME {root}" in caught.value.info.message
+
+
+def test_labels_of_other_content_are_refused_when_scoring(imagenet_folder: Maker, registered: Register) -> None:
+    """Two classes exchanged leave every size as it was."""
+    root = imagenet_folder(IMAGES, LABELS)
+    ref = registered(root)
+    (root / "val_label.txt").write_text(LABELS.replace("65", "66"))
+    datasets.open_manifest(ref)
+    with pytest.raises(DatasetChangedError, match=r"val_label\.txt of the dataset 'small' on host h1"):
+        datasets.open_dataset(ref)
+
+
+def test_verify_lists_everything_that_differs(imagenet_folder: Maker, registered: Register) -> None:
+    """Also what no size shows, and nothing when nothing differs."""
+    root = imagenet_folder(IMAGES | {"c.JPEG": b"1"}, LABELS + "c.JPEG 1\n")
+    ref = registered(root)
+    assert datasets.verify(ref) == []
+    (root / "val" / "a.JPEG").unlink()
+    (root / "val" / "b.JPEG").write_bytes(b"x" * len(IMAGES["b.JPEG"]))
+    (root / "val" / "d.JPEG").write_bytes(b"1")
+    (root / "val_label.txt").write_text(LABELS)
+    found = [(difference.path, difference.change) for difference in datasets.verify(ref)]
+    assert found == [
+        ("val/a.JPEG", Change.MISSING),
+        ("val/b.JPEG", Change.CONTENT),
+        ("val/d.JPEG", Change.EXTRA),
+        ("val_label.txt", Change.SIZE),
+    ]
 
 
 def test_digest_does_not_depend_on_the_place(imagenet_folder: Maker, registered: Register) -> None:
     """Two hosts with the same dataset in different folders agree."""
     root = imagenet_folder(IMAGES, LABELS)
     before = registered(root).digest
-    moved = root.rename(root.parent / "elsewhere")
-    (moved / "val").rename(moved / "n01440764")
-    assert registered(moved).digest == before
+    assert registered(root.rename(root.parent / "elsewhere")).digest == before
 
 
-def test_opening_notices_another_number_of_images(imagenet_folder: Maker, registered: Register) -> None:
-    """The cheap check of every opening."""
+@pytest.mark.parametrize("text", [b"", b"[]", b"{}", b'{"kind":"npuq.dataset","version":2}'])
+def test_a_damaged_manifest_is_refused(imagenet_folder: Maker, registered: Register, text: bytes) -> None:
+    """Nothing vouches for the dataset then; the way out is told."""
     ref = registered(imagenet_folder(IMAGES, LABELS))
-    with pytest.raises(DatasetError, match="it has 2 images, registered were 3"):
-        datasets.open_dataset(replace(ref, samples=3))
+    ref.manifest.write_bytes(text)
+    for digest in (ref.digest, hashlib.sha256(text).hexdigest()):
+        with pytest.raises(DatasetError, match="Register the dataset again: npuq datasets add small"):
+            datasets.open_manifest(replace(ref, digest=digest))
 
 
-def test_absent_folder_is_the_hosts_trouble(tmp_path: Path) -> None:
+def test_a_registration_that_contradicts_its_manifest_is_refused(imagenet_folder: Maker, registered: Register) -> None:
+    """The number of images is in the database too, because plans are made from it."""
+    ref = registered(imagenet_folder(IMAGES, LABELS))
+    with pytest.raises(DatasetError, match="registered as 3 images in imagenet format, but its manifest lists 2"):
+        datasets.open_manifest(replace(ref, samples=3))
+
+
+def test_progress_of_hashing_ends_at_all_bytes(imagenet_folder: Maker) -> None:
+    """The total is known from the start."""
+    told: list[tuple[int, int]] = []
+    datasets.inspect(imagenet_folder(IMAGES, LABELS), "imagenet", progress=lambda *sizes: told.append(sizes))
+    total = sum(map(len, IMAGES.values()))
+    assert len(told) == len(IMAGES)
+    assert told[-1] == (total, total)
+
+
+def test_an_image_that_changes_while_it_is_decoded_is_refused(imagenet_folder: Maker, registered: Register) -> None:
+    """The bytes that were hashed may not be those that were decoded."""
+
+    class Slow:
+        """A recipe during whose work somebody replaces the image."""
+
+        def preprocess(self, image_path: Path, pass_name: str) -> Sample:
+            """Replace what is read."""
+            image_path.rename(image_path.with_suffix(".old"))
+            image_path.write_bytes(image_path.with_suffix(".old").read_bytes())
+            return Sample(array=cast("Array", None), meta={"pass": pass_name})
+
+    ref = registered(imagenet_folder(IMAGES, LABELS))
+    file = datasets.open_dataset(ref).registered("a")
+    with pytest.raises(DatasetChangedError, match=r"a\.JPEG .* changed while it was read"):
+        preprocess_registered(cast("Recipe", Slow()), ref, file, "main")
+
+
+def test_absent_folder_is_the_hosts_trouble(tmp_path: Path, imagenet_folder: Maker, registered: Register) -> None:
     """The message names the folder and what to do; the input is innocent."""
-    ref = DatasetRef(name="imagenet-val", format="imagenet", root=tmp_path / "nowhere", digest="0" * 64, samples=1)
+    ref = replace(registered(imagenet_folder(IMAGES, LABELS)), name="imagenet-val", root=tmp_path / "nowhere")
     with pytest.raises(DatasetMissingError, match=r"nowhere\. Mount or copy it there") as caught:
         datasets.open_dataset(ref)
+    assert "'imagenet-val' is not on host h1" in caught.value.info.message
     assert caught.value.info.blame is Blame.HOST
 
 

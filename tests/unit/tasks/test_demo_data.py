@@ -35,6 +35,7 @@ def dataset(demo: DemoFiles) -> Dataset:
             root=demo.dataset_root,
             digest=demo.dataset_digest,
             samples=demo.samples,
+            manifest=demo.manifest,
         )
     )
 

@@ -104,7 +104,7 @@ def test_dataset_absent_on_this_host_is_told(dataset: DatasetRef, tmp_path: Path
     """The label file is needed where the scoring happens."""
     files = write_shards(tmp_path, [("a", 0)])
     dataset.root.rename(tmp_path / "unmounted")
-    with pytest.raises(DatasetMissingError, match="not on this host"):
+    with pytest.raises(DatasetMissingError, match="not on host h1"):
         run(tmp_path, dataset, files)
 
 

@@ -86,6 +86,24 @@ def test_wrong_checkpoint_leaves_no_onnx(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.onnx"))
 
 
+def test_a_refused_checkpoint_is_called_by_its_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever a recipe's loader says of it; and the log tells what was being read."""
+
+    def refuse(*_: object) -> None:
+        raise CheckpointError("It has other keys.", detail="conv1", code="own")
+
+    weights = tmp_path / "mine.pth.tar"
+    weights.write_bytes(b"weights")
+    monkeypatch.setattr(registry.get("mobilenet_v1"), "load_weights", refuse)
+    with pytest.raises(CheckpointError) as caught:
+        export.run(host_context(JobKind.EXPORT, tmp_path, inputs={"weights": (weights,)}))
+    info = caught.value.info
+    assert (info.message, info.detail, info.code) == ("mine.pth.tar: It has other keys.", "conv1", "own")
+    assert "reading mine.pth.tar (7 bytes) for mobilenet_v1" in capsys.readouterr().out
+
+
 def test_export_without_weights_is_refused(tmp_path: Path) -> None:
     """A request that cannot be carried out says why."""
     with pytest.raises(InvalidRequestError, match="needs one weights file"):

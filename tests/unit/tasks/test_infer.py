@@ -23,7 +23,9 @@ def request_for(folder: Path, **params: Any) -> StepRequest:
         inputs={"om": (folder / "m.om",)},
         input_digests={"om": ("0" * 64,)},
         workdir=folder,
-        dataset=DatasetRef(name="numbers", format="imagenet", root=folder, digest="d" * 64, samples=20),
+        dataset=DatasetRef(
+            name="numbers", format="imagenet", root=folder, digest="d" * 64, samples=20, manifest=folder / "m"
+        ),
     )
 
 

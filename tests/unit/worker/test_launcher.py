@@ -1,18 +1,24 @@
 import subprocess
+import threading
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from db import devices
 from db.records import DeviceRecord
+from db.tables import Host
+from db.types import db_now
 from npuq.config import Settings
 from npuq.errors import NpuqError, ToolMissingError
 from npuq.states import DeviceKind, DeviceState
+from tests.services.waiting import wait_until
 from tests.services.world import CHIP, OTHER_CHIP, SLOT, World
 from tests.unit.worker.test_discovery import FakeNpuSmi, as_tool, chip
 from worker.health import GOOD_LOOKS
 from worker.launcher import BACKOFF_CAP_SECONDS, HEALTHY_SECONDS, Launcher, WorkerProcess, WorkerSpec
+from worker.npu_smi import Chip, NpuSmiInfo
 
 
 class FakeProcess:
@@ -42,6 +48,22 @@ class FakeProcess:
         """Return the exit code."""
         assert timeout is None or timeout >= 0
         return self.returncode
+
+
+class HangingNpuSmi(FakeNpuSmi):
+    """Answers only while the test lets it."""
+
+    def __init__(self, *chips: Chip) -> None:
+        super().__init__(*chips)
+        self.answers = threading.Event()
+        self.answers.set()
+        self.looks = 0
+
+    def info(self) -> NpuSmiInfo:
+        """Return the table, late."""
+        self.looks += 1
+        assert self.answers.wait(30.0)
+        return super().info()
 
 
 @pytest.fixture
@@ -93,6 +115,30 @@ def test_a_launcher_leaves_another_machines_host_alone(
     assert len(processes) == count
     assert sqlite_world.read(devices.hosts) == before
     assert fleet(sqlite_world)[CHIP].state is DeviceState.ONLINE
+
+
+def test_a_driver_that_hangs_does_not_silence_the_host(
+    sqlite_world: World, settings: Settings, processes: list[FakeProcess]
+) -> None:
+    """It beats meanwhile, and begins no second look before the first has ended."""
+    quick = settings.timing.model_copy(update={"beat_seconds": 1e-3})
+    tool = HangingNpuSmi(chip(0, device_id=0))
+    found = launcher_of(sqlite_world, settings.model_copy(update={"timing": quick}), tool)
+    found.run_once()
+    tool.answers.clear()
+    found.run_once()
+    with sqlite_world.database.write() as connection:
+        connection.execute(update(Host).values(heartbeat_at=db_now(-60)))
+    found.run_once()
+    assert fleet(sqlite_world)[CHIP].state is DeviceState.ONLINE
+    wait_until(lambda: tool.looks == 2, "the second look hangs", 10.0)
+    tool.answers.set()
+
+    def looked_again() -> bool:
+        found.run_once()
+        return tool.looks > 2
+
+    wait_until(looked_again, "the look ends and the next one begins", 10.0)
 
 
 def test_a_worker_that_dies_is_started_again(

@@ -11,6 +11,7 @@ from db.engine import Database
 from npuq.celery_app import Sender
 from npuq.config import Settings
 from npuq.errors import Blame, ErrorInfo
+from npuq.specs import Source, SourceKind
 from npuq.states import AttemptState, DeviceState, JobKind, JobState
 from tasks.steps import Metric, StepOutcome, StepRequest
 from tests.services.waiting import wait_until
@@ -108,6 +109,53 @@ def test_a_doorbell_becomes_an_outcome(bench: Bench, tmp_path: Path) -> None:
     assert "it runs" in bench.store.fetch(attempt.log_digest).read_text()
     assert bench.bell.rung == 1
     assert not list((bench.settings.home / "work").rglob("*.1"))
+
+
+def _log_of(bench: Bench, job: Placed) -> str:
+    digest = bench.world.attempts(job)[-1].log_digest
+    assert digest is not None
+    return bench.store.fetch(digest).read_text()
+
+
+def test_the_log_of_a_failed_attempt_ends_with_its_error(bench: Bench) -> None:
+    """Also when the step never began: an input that the store lacks is told there, too."""
+    bench.child.step = lambda _request: INPUT_ERROR
+    told = bench.dispatched()
+    bench.ring(told)
+    assert _log_of(bench, told).splitlines() == [
+        "it runs",
+        f"error: {INPUT_ERROR.message} ({INPUT_ERROR.code}, to blame: input)",
+    ]
+    unbegun = bench.world.job(JobState.DISPATCHED, inputs={"om": ("f" * 64,)})
+    bench.ring(unbegun)
+    assert "artifact ffffffffffff is not in the store" in _log_of(bench, unbegun)
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("mobilenet v1.pth.tar", "weights0/mobilenet v1.pth.tar"),
+        ("../../evil", "weights0.pth"),
+        ("..", "weights0.pth"),
+        ("n" * 200, f"weights0/{'n' * 200}"),
+        ("é" * 200, "weights0.pth"),
+    ],
+)
+def test_a_checkpoint_keeps_its_name_where_a_file_may_be_called_so(
+    bench: Bench, tmp_path: Path, name: str, path: str
+) -> None:
+    """Errors about it name what the person submitted; a name from a message leads nowhere else."""
+    runner = bench.new_runner(SLOT)
+    file = tmp_path / "weights"
+    file.write_bytes(b"weights")
+    stored = bench.store.put(file)
+    source = Source(kind=SourceKind.WEIGHTS, digest=stored.digest, size_bytes=7, name=name)
+    export = bench.world.new_job(JobKind.EXPORT, inputs={"weights": (stored.digest,)})
+    run_id = bench.world.plan(export, source=source)
+    placed = Placed(job_id=export.job_id, run_id=run_id)
+    bench.ring(bench.world.bring(placed, JobState.DISPATCHED, device_id=SLOT), runner)
+    (given,) = bench.child.requests[-1].inputs["weights"]
+    assert given.relative_to(given.parents[len(Path(path).parts) - 1]) == Path(path)
 
 
 def test_outputs_are_stored_before_they_are_named(bench: Bench) -> None:

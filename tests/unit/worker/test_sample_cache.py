@@ -6,20 +6,27 @@ import numpy as np
 import pytest
 
 from tasks.protocols import Array
-from worker.sample_cache import CachedSample, SampleCache, cache_key, chunk_samples, shrink
+from worker.sample_cache import CachedSample, SampleCache, preparation_key, shrink
 
 SHAPE = (3, 4, 5)
-ROW_BYTES = 3 * 4 * 5 * 4
+SOURCE = (1, 2, 3)
 
 
-def sample(image_id: str, value: float) -> CachedSample:
+def row(value: float = 0) -> Array:
     """Return a sample of one value."""
-    return CachedSample(image_id=image_id, array=np.full(SHAPE, value, np.float32), meta={"value": value})
+    return np.full(SHAPE, value, np.float32)
 
 
-def wanted(*image_ids: str) -> dict[str, Array]:
-    """Return somewhere to put samples."""
-    return {image_id: np.zeros(SHAPE, np.float32) for image_id in image_ids}
+def put(cache: SampleCache, content: str, value: float) -> CachedSample:
+    """Keep a sample of one value; returns what stands beside it."""
+    sample = CachedSample(meta={"value": value}, source=SOURCE)
+    cache.write(content, row(value), sample)
+    return sample
+
+
+def has(cache: SampleCache, content: str) -> bool:
+    """Tell whether a sample is there and intact."""
+    return cache.read(content, row()) is not None
 
 
 @pytest.fixture
@@ -27,90 +34,82 @@ def cache(tmp_path: Path) -> SampleCache:
     return SampleCache(tmp_path, 2**20, "key", SHAPE)
 
 
-def chunk_file(root: Path) -> Path:
-    """Return the only chunk."""
-    (path,) = root.glob("key/*")
-    return path
+def file_of(root: Path, content: str) -> Path:
+    """Return the file of a sample."""
+    return root / "key" / f"{content}.sample"
 
 
 def test_samples_come_back_as_they_were(cache: SampleCache) -> None:
-    """Arrays and metas are what was written; what was not asked for is not touched."""
-    cache.write(7, [sample("a", 1), sample("b", 2)])
-    rows = wanted("b", "c")
-    assert cache.read(7, rows) == {"b": {"value": 2}}
-    assert (rows["b"] == 2).all()
-    assert (rows["c"] == 0).all()
-    assert cache.read(8, rows) == {}
+    """Array, meta and the state of the image's file are what was written, by content."""
+    first, second = put(cache, "a", 1), put(cache, "b", 2)
+    into = row()
+    assert cache.read("b", into) == second
+    assert (into == 2).all()
+    assert cache.read("a", into) == first
+    assert (into == 1).all()
+    assert cache.read("c", into) is None
 
 
-def test_a_chunk_grows_by_what_others_prepared(cache: SampleCache) -> None:
-    """Shards meet within chunks; each adds its part."""
-    cache.write(0, [sample("a", 1)])
-    cache.write(0, [sample("b", 2), sample("a", 3)])
-    assert cache.read(0, wanted("a", "b")) == {"a": {"value": 3}, "b": {"value": 2}}
+def test_the_last_writer_wins(cache: SampleCache) -> None:
+    """Two processes that prepared the same sample leave one."""
+    put(cache, "a", 1)
+    assert cache.read("a", row()) != put(cache, "a", 3) == cache.read("a", row())
 
 
 def test_a_changed_byte_costs_that_sample_only(cache: SampleCache, tmp_path: Path) -> None:
     """What does not read back as it was written is not there."""
-    cache.write(0, [sample("a", 1), sample("b", 2)])
-    path = chunk_file(tmp_path)
-    data = bytearray(path.read_bytes())
+    put(cache, "a", 1)
+    put(cache, "b", 2)
+    data = bytearray(file_of(tmp_path, "b").read_bytes())
     data[-1] ^= 1
-    path.write_bytes(data)
-    assert cache.read(0, wanted("a", "b")) == {"a": {"value": 1}}
+    file_of(tmp_path, "b").write_bytes(data)
+    assert (has(cache, "a"), has(cache, "b")) == (True, False)
 
 
-@pytest.mark.parametrize("damage", [b"", b"NPUQSMP1", b"NPUQSMP1\xff\xff\xff\x00[]", b"something else entirely"])
-def test_a_damaged_chunk_is_as_if_it_were_not_there(cache: SampleCache, tmp_path: Path, damage: bytes) -> None:
+@pytest.mark.parametrize("damage", [b"", b"NPUQSMP2", b"NPUQSMP2\xff\xff\xff\x00[]", b"something else entirely"])
+def test_a_damaged_file_is_as_if_it_were_not_there(cache: SampleCache, tmp_path: Path, damage: bytes) -> None:
     """Damage costs time, never a result; the next write repairs it."""
-    cache.write(0, [sample("a", 1)])
-    chunk_file(tmp_path).write_bytes(damage)
-    assert cache.read(0, wanted("a")) == {}
-    cache.write(0, [sample("a", 1)])
-    assert cache.read(0, wanted("a")) == {"a": {"value": 1}}
+    put(cache, "a", 1)
+    file_of(tmp_path, "a").write_bytes(damage)
+    assert not has(cache, "a")
+    put(cache, "a", 1)
+    assert has(cache, "a")
 
 
-def test_a_truncated_chunk_and_another_shape_are_refused(cache: SampleCache, tmp_path: Path) -> None:
-    """Size and shape are checked before anything is read."""
-    cache.write(0, [sample("a", 1)])
+def test_a_truncated_file_and_another_shape_are_refused(cache: SampleCache, tmp_path: Path) -> None:
+    """Nothing that is not a whole sample of this shape is used."""
+    put(cache, "a", 1)
     other = SampleCache(tmp_path, 2**20, "key", (1, 4, 5))
-    assert other.read(0, {"a": np.zeros((1, 4, 5), np.float32)}) == {}
-    os.truncate(chunk_file(tmp_path), chunk_file(tmp_path).stat().st_size - 1)
-    assert cache.read(0, wanted("a")) == {}
+    assert other.read("a", np.zeros((1, 4, 5), np.float32)) is None
+    os.truncate(file_of(tmp_path, "a"), file_of(tmp_path, "a").stat().st_size - 1)
+    assert not has(cache, "a")
 
 
 def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
     """The bound holds over all keys; reading counts as use."""
-    cache = SampleCache(tmp_path, 2**20, "key", SHAPE)
-    for chunk in range(10):
-        cache.write(chunk, [sample("a", chunk)])
-        os.utime(tmp_path / "key" / f"{chunk:08d}.samples", (chunk, chunk))
-    cache.read(0, wanted("a"))
-    size = chunk_file_size(tmp_path)
-    shrink(tmp_path, 5 * size)
-    left = sorted(int(path.stem) for path in tmp_path.glob("key/*"))
-    assert left == [0, 7, 8, 9]
-
-
-def chunk_file_size(root: Path) -> int:
-    """Return the size of the greatest chunk."""
-    return max(path.stat().st_size for path in root.glob("key/*"))
+    caches = [SampleCache(tmp_path, 2**20, key, SHAPE) for key in ("key", "other")]
+    for number in range(10):
+        put(caches[number % 2], f"{number}", 1)
+        os.utime(tmp_path / ("key", "other")[number % 2] / f"{number}.sample", (number, number))
+    assert has(caches[0], "0")
+    shrink(tmp_path, 5 * file_of(tmp_path, "0").stat().st_size)
+    assert sorted(path.stem for path in tmp_path.glob("*/*")) == ["0", "7", "8", "9"]
 
 
 def test_writing_keeps_the_bound(tmp_path: Path) -> None:
     """A small bound is kept by the writers themselves."""
     cache = SampleCache(tmp_path, 5_000, "key", SHAPE)
-    for chunk in range(50):
-        cache.write(chunk, [sample("a", chunk)])
+    for number in range(50):
+        put(cache, f"{number}", number)
     assert sum(path.stat().st_size for path in tmp_path.glob("key/*")) <= 5_000
-    assert cache.read(49, wanted("a")) != {}
+    assert has(cache, "49")
 
 
 def test_a_cache_of_no_bytes_keeps_nothing(tmp_path: Path) -> None:
     """0 switches it off."""
     cache = SampleCache(tmp_path, 0, "key", SHAPE)
-    cache.write(0, [sample("a", 1)])
-    assert cache.read(0, wanted("a")) == {}
+    put(cache, "a", 1)
+    assert not has(cache, "a")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -118,19 +117,12 @@ def test_a_disk_that_refuses_costs_nothing_but_time(tmp_path: Path) -> None:
     """Where the folder should be is a file: nothing is kept, nothing raised."""
     (tmp_path / "key").write_text("in the way")
     cache = SampleCache(tmp_path, 2**20, "key", SHAPE)
-    cache.write(0, [sample("a", 1)])
-    assert cache.read(0, wanted("a")) == {}
+    put(cache, "a", 1)
+    assert not has(cache, "a")
 
 
-def test_keys_differ_by_everything_that_changes_a_sample() -> None:
-    """Recipe, its preprocessing, the dataset and the pass."""
-    key = partial(cache_key, recipe="r", preprocessing_version=1, dataset_digest="d", pass_name="main")  # noqa: S106
-    others = [key(recipe="s"), key(preprocessing_version=2), key(dataset_digest="e"), key(pass_name="flipped")]  # noqa: S106
-    keys = {key(), *others}
-    assert len(keys) == 5
-
-
-@pytest.mark.parametrize(("sample_bytes", "samples"), [(768, 32), (3 * 224 * 224 * 4, 13), (100 * 2**20, 1)])
-def test_chunks_have_a_bounded_size(sample_bytes: int, samples: int) -> None:
-    """Small samples are grouped, large ones stand alone."""
-    assert chunk_samples(sample_bytes) == samples
+def test_keys_differ_by_everything_that_is_done_to_an_image() -> None:
+    """Recipe, its preprocessing and the pass."""
+    key = partial(preparation_key, recipe="r", preprocessing_version=1, pass_name="main")  # noqa: S106
+    others = [key(recipe="s"), key(preprocessing_version=2), key(pass_name="flipped")]  # noqa: S106
+    assert len({key(), *others}) == 4

@@ -1,0 +1,1 @@
+"""`npuq emulator ...`: cards that are not there."""

@@ -1,0 +1,50 @@
+"""The plan of a submission on paper: what the scheduler would make of it, as far as that is known here."""
+
+from typing import TYPE_CHECKING
+
+from cli.output import Format, show_many, tell
+from cli.session import Session
+from cli.submitting.chips import known_devices, warn_of_absent_chips
+from cli.submitting.request import Request, check_names, unregistered
+from cli.words import counted
+from npuq.errors import DatabaseError, InvalidRequestError
+
+if TYPE_CHECKING:
+    from db.records import DatasetRecord
+
+
+def show_plan(session: Session, request: Request, output: Format) -> None:
+    """Print the jobs of a request and send nothing; without a fleet whatever needs none to be planned.
+
+    Raises:
+        InvalidRequestError: it cannot be planned, or not yet; the message says what is missing.
+        NotFoundError: an unknown recipe, or a dataset that is not registered.
+        DatabaseError: there is a fleet, and it cannot be asked for the dataset.
+    """
+    from cli.views import plan_view
+    from db.artifacts import digest_of
+    from npuq.client import new_run_id
+    from scheduler.plan import PlanWaitsError, plan_run
+    from tasks import registry
+
+    kind, path = request.source()
+    spec = request.spec(new_run_id(), kind, digest_of(path), path.name)
+    dataset = _dataset(session, request)
+    fleet = known_devices(session)
+    try:
+        jobs = plan_run(spec, registry.get(spec.recipe), dataset, fleet or ())
+    except PlanWaitsError as error:
+        raise InvalidRequestError(f"cannot plan this yet: {error}") from error
+    show_many(jobs, plan_view(), output)
+    if fleet is None:
+        tell("planned without a fleet, which nobody here can be asked about: see npuq status")
+    else:
+        warn_of_absent_chips(request, fleet)
+    tell(f"{counted(len(jobs), 'job')}; nothing was sent. What equal work has left already is reused.")
+
+
+def _dataset(session: Session, request: Request) -> "DatasetRecord | None":
+    try:
+        return check_names(session, request)
+    except DatabaseError as error:
+        raise unregistered(request, error) from error
