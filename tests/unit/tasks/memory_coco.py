@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tasks.dataset_manifest import FileEntry
 from tasks.protocols import Detections
 from tasks.steps import DatasetRef
 
@@ -20,7 +21,14 @@ class MemoryCoco:
     @cached_property
     def ref(self) -> DatasetRef:
         """Return a made-up registration."""
-        return DatasetRef(name="memory", format="coco", root=Path("/"), digest="0" * 64, samples=len(self.image_ids))
+        return DatasetRef(
+            name="memory",
+            format="coco",
+            root=Path("/"),
+            digest="0" * 64,
+            samples=len(self.image_ids),
+            manifest=Path("/manifest.json"),
+        )
 
     @property
     def image_ids(self) -> tuple[str, ...]:
@@ -30,6 +38,10 @@ class MemoryCoco:
     def image_path(self, image_id: str) -> Path:
         """Return a path at which nothing lies."""
         return Path("/") / image_id
+
+    def registered(self, image_id: str) -> FileEntry:
+        """Return a made-up entry."""
+        return FileEntry(path=image_id, size_bytes=0, sha256="0" * 64)
 
     def first(self, count: int) -> "MemoryCoco":
         """Return the first images with their objects."""

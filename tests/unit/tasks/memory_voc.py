@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tasks.dataset_manifest import FileEntry
 from tasks.protocols import Array, Detections, VocObjects
 from tasks.steps import DatasetRef
 from tasks.voc_annotations import CLASS_NAMES
@@ -22,7 +23,14 @@ class MemoryVoc:
     @cached_property
     def ref(self) -> DatasetRef:
         """Return a made-up registration."""
-        return DatasetRef(name="memory", format="voc", root=Path("/"), digest="0" * 64, samples=len(self.truth))
+        return DatasetRef(
+            name="memory",
+            format="voc",
+            root=Path("/"),
+            digest="0" * 64,
+            samples=len(self.truth),
+            manifest=Path("/manifest.json"),
+        )
 
     @property
     def image_ids(self) -> tuple[str, ...]:
@@ -32,6 +40,10 @@ class MemoryVoc:
     def image_path(self, image_id: str) -> Path:
         """Return a path at which nothing lies."""
         return Path("/") / image_id
+
+    def registered(self, image_id: str) -> FileEntry:
+        """Return a made-up entry."""
+        return FileEntry(path=image_id, size_bytes=0, sha256="0" * 64)
 
     def first(self, count: int) -> "MemoryVoc":
         """Return the first images with their objects."""
