@@ -3,18 +3,20 @@
 Files come from users: a document type, which is where XML hides its bombs and its references to other files, is
 refused as such (VOC has none), and so is a file larger than any annotation. The standard library's parser fetches
 nothing, and bounds on its own what entities may grow to.
+
+Registering a dataset comes through here, on a laptop too: no numpy but for arrays.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from xml.etree import ElementTree as ET
 
-import numpy as np
-
 from npuq.errors import DatasetError
-from tasks.protocols import VocObjects
+
+if TYPE_CHECKING:
+    from tasks.protocols import VocObjects
 
 #: The background, label 0, and VOC's 20 kinds of objects.
 CLASS_NAMES: Final = (
@@ -46,7 +48,16 @@ _CORNERS: Final = ("xmin", "ymin", "xmax", "ymax")
 MAX_BYTES: Final = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VocObject:
+    """An object as a file has it: label 1 to 20; x1, y1, x2, y2 in pixels counted from 0."""
+
+    label: int
+    box: tuple[float, ...]
+    difficult: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Annotation:
     """What a file says.
 
@@ -55,8 +66,21 @@ class Annotation:
         unknown: names of other objects, which are left out, as pytorch-ssd does.
     """
 
-    objects: VocObjects
+    objects: tuple[VocObject, ...]
     unknown: tuple[str, ...]
+
+
+def as_arrays(objects: Sequence[VocObject]) -> "VocObjects":
+    """Return objects as the evaluation takes them."""
+    import numpy as np
+
+    from tasks.protocols import VocObjects
+
+    return VocObjects(
+        boxes=np.array([item.box for item in objects], dtype=np.float32).reshape(-1, 4),
+        labels=np.array([item.label for item in objects], dtype=np.int64),
+        difficult=np.array([item.difficult for item in objects], dtype=bool),
+    )
 
 
 def parse(content: bytes, path: str) -> Annotation:
@@ -81,12 +105,11 @@ def parse(content: bytes, path: str) -> Annotation:
     except (ValueError, LookupError) as error:  # a document type; an encoding that nobody knows
         raise _broken(path, str(error)) from error
     found = [(_name(item, path), item) for item in root.findall("object")]
-    known = [(_LABELS[name], item) for name, item in found if name in _LABELS]
     return Annotation(
-        objects=VocObjects(
-            boxes=np.array([list(_box(item, path)) for _, item in known], dtype=np.float32).reshape(-1, 4),
-            labels=np.array([label for label, _ in known], dtype=np.int64),
-            difficult=np.array([_is_difficult(item, path) for _, item in known], dtype=bool),
+        objects=tuple(
+            VocObject(label=_LABELS[name], box=tuple(_box(item, path)), difficult=_is_difficult(item, path))
+            for name, item in found
+            if name in _LABELS
         ),
         unknown=tuple(name for name, _ in found if name not in _LABELS),
     )
@@ -100,14 +123,14 @@ class _PlainTree(ET.TreeBuilder):
         raise ValueError("it declares a document type, which no VOC annotation does")
 
 
-def _name(item: "ET.Element", path: str) -> str:
+def _name(item: ET.Element, path: str) -> str:
     name = (item.findtext("name") or "").strip().lower()
     if not name:
         raise _broken(path, "an object has no name")
     return name
 
 
-def _box(item: "ET.Element", path: str) -> Iterator[float]:
+def _box(item: ET.Element, path: str) -> Iterator[float]:
     """Yield x1, y1, x2, y2, counted from 0."""
     for corner in _CORNERS:
         text = item.findtext(f"bndbox/{corner}") or ""
@@ -117,7 +140,7 @@ def _box(item: "ET.Element", path: str) -> Iterator[float]:
         yield value - 1
 
 
-def _is_difficult(item: "ET.Element", path: str) -> bool:
+def _is_difficult(item: ET.Element, path: str) -> bool:
     text = (item.findtext("difficult") or "").strip() or "0"
     if text not in ("0", "1"):
         raise _broken(path, f"an object is {text[:40]!r} difficult, neither 0 nor 1")

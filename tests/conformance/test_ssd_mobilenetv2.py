@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -14,10 +15,11 @@ import pytest
 import torch
 
 from npuq.errors import CheckpointError
-from tasks import registry, voc_annotations
-from tasks.protocols import Array, Detections, Prediction, Recipe, ReportsFacts
+from tasks import datasets, registry, voc_annotations
+from tasks.protocols import Array, Dataset, Detections, Prediction, Recipe, ReportsFacts
 from tests.goldens import trees, weights
-from tests.unit.tasks.memory_voc import MemoryVoc, detections
+from tests.services.registered import register_folder
+from tests.unit.tasks.memory_voc import detections
 
 #: Ours -> the expected table's: the Ascend script's own, pytorch-ssd's and mmdet's for one and the same number.
 TABLES: Final = {
@@ -242,18 +244,17 @@ def test_picture_to_detections_is_the_scripts(golden: Path, recipe: Recipe, netw
     assert min(matched, len(scores)) > 0.98 * max(len(expected), len(scores))
 
 
-def read_truth(folder: Path) -> MemoryVoc:
-    """Return what the annotations of a folder say, in the order of its list."""
-    image_ids = (folder / "ImageSets" / "Main" / "test.txt").read_text(encoding="ascii").split()
-    return MemoryVoc(
-        truth={
-            image_id: voc_annotations.parse((folder / "Annotations" / f"{image_id}.xml").read_bytes(), image_id).objects
-            for image_id in image_ids
-        }
-    )
+def open_golden(folder: Path, scratch: Path) -> Dataset:
+    """Return the dataset of a golden folder, which holds no images; scoring reads none."""
+    shutil.copytree(folder / "VOC2007", scratch / "VOC2007", copy_function=shutil.copyfile)
+    images = scratch / "VOC2007" / "JPEGImages"
+    images.mkdir()
+    for image_id in (folder / "VOC2007" / "ImageSets" / "Main" / "test.txt").read_text(encoding="ascii").split():
+        (images / f"{image_id}.jpg").write_bytes(b"not read for scoring")
+    return datasets.open_dataset(register_folder(scratch, scratch / "manifest.json", dataset_format="voc"))
 
 
-def read_detections(folder: Path, dataset: MemoryVoc) -> dict[str, Prediction]:
+def read_detections(folder: Path, dataset: Dataset) -> dict[str, Prediction]:
     """Return the detections of the guide's files, or of the one file of the compact copy, counted from 0."""
     if (folder / "det").is_dir():
         lines = [
@@ -267,13 +268,13 @@ def read_detections(folder: Path, dataset: MemoryVoc) -> dict[str, Prediction]:
     for line in lines:
         name, image_id, score, *corners = line.split()
         box = np.array(corners, dtype=np.float32) - np.float32(1)
-        found[image_id].append((tuple(box.tolist()), dataset.class_names.index(name), float(score)))
+        found[image_id].append((tuple(box.tolist()), voc_annotations.CLASS_NAMES.index(name), float(score)))
     return {image_id: detections(of_image) for image_id, of_image in found.items()}
 
 
-def scored(recipe: Recipe, folder: Path) -> tuple[dict[str, float], Mapping[str, Any]]:
+def scored(recipe: Recipe, folder: Path, scratch: Path) -> tuple[dict[str, float], Mapping[str, Any]]:
     """Return metrics and the table of classes."""
-    dataset = read_truth(folder / "VOC2007")
+    dataset = open_golden(folder, scratch)
     predictions = read_detections(folder, dataset)
     assert isinstance(recipe, ReportsFacts)
     facts = recipe.evaluation_facts(predictions, dataset)
@@ -282,9 +283,9 @@ def scored(recipe: Recipe, folder: Path) -> tuple[dict[str, float], Mapping[str,
 
 
 @pytest.mark.parametrize("metric", TABLES)
-def test_average_precisions_are_the_scripts(golden: Path, recipe: Recipe, metric: str) -> None:
+def test_average_precisions_are_the_scripts(golden: Path, recipe: Recipe, tmp_path: Path, metric: str) -> None:
     """Each class and the mean: the guide's script, pytorch-ssd's and, to its float32, mmdet's."""
-    values, table = scored(recipe, golden / "evaluation" / "voc")
+    values, table = scored(recipe, golden / "evaluation" / "voc", tmp_path)
     expected = read_json(golden / "evaluation" / "expected.json")["metrics"]
     for name, tolerance in zip(TABLES[metric], (1e-9, 2e-7), strict=True):
         assert values[metric] == pytest.approx(expected[name]["mean"], abs=tolerance)
@@ -293,9 +294,11 @@ def test_average_precisions_are_the_scripts(golden: Path, recipe: Recipe, metric
 
 
 @pytest.mark.parametrize("metric", TABLES)
-def test_best_detection_of_a_difficult_object_spoils_nothing(golden: Path, recipe: Recipe, metric: str) -> None:
+def test_best_detection_of_a_difficult_object_spoils_nothing(
+    golden: Path, recipe: Recipe, tmp_path: Path, metric: str
+) -> None:
     """Where the guide's script divides 0 by 0 and prints NaN, the answer is mmdet's."""
-    values, table = scored(recipe, golden / "evaluation" / "voc_difficult_first")
+    values, table = scored(recipe, golden / "evaluation" / "voc_difficult_first", tmp_path)
     edge = read_json(golden / "evaluation" / "expected.json")["edge_difficult_first"]["metrics"]
     upstream, mmdet = (edge[name] for name in TABLES[metric])
     assert (values[metric], table["dog"][metric.removeprefix("m")]) == (mmdet["mean"], mmdet["dog"])

@@ -4,7 +4,7 @@ import pytest
 
 from npuq.errors import DatasetError
 from tasks import voc_annotations
-from tasks.voc_annotations import parse
+from tasks.voc_annotations import Annotation, as_arrays, parse
 
 
 def xml(*objects: str) -> bytes:
@@ -21,7 +21,7 @@ def item(name: str = "dog", box: str = "1 2 30.5 40", rest: str = "<difficult>0<
 
 def test_corners_count_from_zero() -> None:
     """VOC counts pixels from 1; fractions, which some editions have, stay."""
-    found = parse(xml(item()), "a.xml").objects
+    found = as_arrays(parse(xml(item()), "a.xml").objects)
     assert found.boxes.tolist() == [[0.0, 1.0, 29.5, 39.0]]
     assert (str(found.boxes.dtype), str(found.labels.dtype), str(found.difficult.dtype)) == ("float32", "int64", "bool")
 
@@ -29,14 +29,14 @@ def test_corners_count_from_zero() -> None:
 @pytest.mark.parametrize("name", ["tvmonitor", " TVmonitor\n", "TVMONITOR"])
 def test_names_are_compared_without_case_and_blanks(name: str) -> None:
     """As pytorch-ssd does."""
-    assert parse(xml(item(name)), "a.xml").objects.labels.tolist() == [20]
+    assert [found.label for found in parse(xml(item(name)), "a.xml").objects] == [20]
 
 
 @pytest.mark.parametrize("name", ["zebra", "background", "tv monitor"])
 def test_unknown_class_is_left_out_and_named(name: str) -> None:
     """As pytorch-ssd does; the background is no object."""
     annotation = parse(xml(item("cat"), item(name), item("aeroplane")), "a.xml")
-    assert annotation.objects.labels.tolist() == [8, 1]
+    assert [found.label for found in annotation.objects] == [8, 1]
     assert annotation.unknown == (name,)
 
 
@@ -51,12 +51,12 @@ def test_unknown_class_is_left_out_and_named(name: str) -> None:
 )
 def test_only_one_says_difficult(written: str, *, difficult: bool) -> None:
     """Some editions leave the element out or empty."""
-    assert parse(xml(item(rest=written)), "a.xml").objects.difficult.tolist() == [difficult]
+    assert [found.difficult for found in parse(xml(item(rest=written)), "a.xml").objects] == [difficult]
 
 
 def test_image_without_objects_has_empty_arrays() -> None:
     """Of the right shapes, so that nobody has to ask."""
-    found = parse(xml(), "a.xml").objects
+    found = as_arrays(parse(xml(), "a.xml").objects)
     assert (found.boxes.shape, found.labels.shape, found.difficult.shape) == ((0, 4), (0,), (0,))
 
 
@@ -64,7 +64,7 @@ def test_boxes_of_parts_are_not_the_objects() -> None:
     """VOC marks heads and hands within persons."""
     part = "<part><name>head</name><bndbox><xmin>9</xmin><ymin>9</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></part>"
     found = parse(xml(item("person", rest=part)), "a.xml").objects
-    assert found.boxes.tolist() == [[0.0, 1.0, 29.5, 39.0]]
+    assert [person.box for person in found] == [(0.0, 1.0, 29.5, 39.0)]
 
 
 @pytest.mark.parametrize(
@@ -118,4 +118,4 @@ def test_huge_file_is_refused_unread() -> None:
 def test_deeply_nested_file_does_no_harm() -> None:
     """Deep nesting costs memory, not the stack."""
     depth = 100_000
-    assert parse(b"<a>" * depth + b"</a>" * depth, "a.xml").objects.labels.tolist() == []
+    assert parse(b"<a>" * depth + b"</a>" * depth, "a.xml") == Annotation(objects=(), unknown=())
