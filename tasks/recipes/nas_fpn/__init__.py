@@ -124,8 +124,11 @@ class NasFpn:
         from tasks import coco_scores
         from tasks.recipes.nas_fpn import guide_report
 
-        scores = coco_scores.score(predictions, dataset, max_detections=guide_report.MAX_DETECTIONS)
-        return {"per_category": scores.per_category(), "guide_report": guide_report.lines(scores)}
+        scores = coco_scores.score(predictions, dataset)
+        return {
+            "per_category": scores.per_category(),
+            "guide_report": guide_report.lines(predictions, dataset),
+        }
 
 
 RECIPE: Final[Recipe] = NasFpn()

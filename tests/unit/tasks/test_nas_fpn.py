@@ -11,11 +11,12 @@ import torch
 from PIL import Image
 
 from npuq.errors import DatasetError, InvalidRequestError
-from tasks import registry
+from tasks import coco_scores, registry
 from tasks.coco_categories import CATEGORY_IDS
-from tasks.protocols import Array, Detections
-from tasks.recipes.nas_fpn import NasFpn, postprocess, shapes
+from tasks.protocols import Array, Detections, Prediction
+from tasks.recipes.nas_fpn import NasFpn, guide_report, postprocess, shapes
 from tasks.recipes.nas_fpn.anchors import anchors
+from tests.unit.tasks.memory_coco import random_coco, random_detections
 
 SIDES = [shapes.side(level) for level in shapes.LEVELS]
 META = {"width": 640, "height": 640}
@@ -300,3 +301,16 @@ def test_only_pass_is_its_own_merge() -> None:
     (found,) = detect(empty_maps())
     assert NasFpn.passes == ("main",)
     assert NasFpn().merge({"main": found}) is found
+
+
+def test_report_of_few_detections_is_the_scripts_too() -> None:
+    """Where no image has more than a hundred, COCO's limits and the script's give the same lines."""
+    dataset = random_coco(5)
+    predictions: dict[str, Prediction] = dict(random_detections(dataset, 5).items())
+    facts = NasFpn().evaluation_facts(predictions, dataset)
+    with_limits = coco_scores.score(predictions, dataset, max_detections=guide_report.MAX_DETECTIONS).metrics()
+    names = ["mAP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"]
+    *lines, last = facts["guide_report"]
+    assert last == f"bbox_mAP_copypaste: {' '.join(f'{with_limits[name]:.3f}' for name in names)}"
+    assert [float(line.split()[1]) for line in lines] == [round(with_limits[name], 3) for name in names]
+    assert set(facts["per_category"]) == {"thing 1", "thing 3", "thing 13"}
