@@ -41,7 +41,7 @@ def class_nms(
     table = _corners_and_areas(boxes[remaining])
     kept = np.empty(0, dtype=np.int64)
     while len(remaining):
-        leaders, leader_of = _leaders(labels[remaining])
+        leaders, leader_of = _leaders(labels.take(remaining))
         rivals = _overlaps(table, leader_of, epsilon) > iou_threshold
         rivals[leaders] = True
         kept = np.concatenate([kept, remaining[leaders]])
@@ -49,7 +49,7 @@ def class_nms(
             kept = kept[_best_first(kept, scores)[:most]]
             rivals |= scores[remaining] < scores[kept].min(initial=np.inf)
         stay = np.flatnonzero(~rivals)
-        remaining, table = remaining[stay], table[:, stay]
+        remaining, table = remaining.take(stay), table.take(stay, axis=1)  # several times faster than [:, stay]
     return kept[_best_first(kept, scores)]
 
 
@@ -72,7 +72,7 @@ def _leaders(labels: Array) -> tuple[Array, Array]:
 def _overlaps(table: Array, leader_of: Array, epsilon: float) -> Array:
     """Return float32 (N,): intersection over union of every box with the leader of its class."""
     zero = np.float32(0)
-    leaders = table[:, leader_of]
+    leaders = table.take(leader_of, axis=1)
     near, far = np.maximum(table[:2], leaders[:2]), np.minimum(table[2:4], leaders[2:4])
     width, height = np.maximum(far - near, zero)
     intersection = width * height
