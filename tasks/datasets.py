@@ -23,13 +23,18 @@ from tasks.dataset_files import (
 )
 from tasks.dataset_formats import DatasetFormat, Survey
 from tasks.dataset_manifest import FileEntry, Manifest, SampleEntry
+from tasks.datasets_coco import CocoFormat
 from tasks.datasets_imagenet import ImageNetFormat
 from tasks.datasets_voc import VocFormat
 from tasks.protocols import Dataset
 from tasks.steps import DatasetRef
 
 #: Format -> how it lies on a disk.
-FORMATS: Final[Mapping[str, DatasetFormat]] = {"imagenet": ImageNetFormat(), "voc": VocFormat()}
+FORMATS: Final[Mapping[str, DatasetFormat]] = {
+    "imagenet": ImageNetFormat(),
+    "voc": VocFormat(),
+    "coco": CocoFormat(),
+}
 _SHOWN: Final = 3
 
 

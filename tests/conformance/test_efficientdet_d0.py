@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from tasks import export, registry
+from tasks import datasets, datasets_coco, export, registry
 from tasks.protocols import Array, Detections, Prediction, Recipe
 from tests.goldens import trees, weights
 from tests.services.missing import missing
-from tests.unit.tasks.memory_coco import MemoryCoco, detections
+from tests.services.registered import register_folder
+from tests.unit.tasks.memory_coco import detections
 
 #: The network takes seconds where other tests run beside.
 pytestmark = pytest.mark.timeout(300)
@@ -206,14 +207,21 @@ def test_picture_becomes_the_upstream_detections(golden: Path, recipe: Recipe, n
     assert unmatched(rows(found), expected, pixels=0.02, score=1e-4) <= 0.02 * len(expected)
 
 
-def test_twelve_numbers_are_pycocotools(golden: Path, recipe: Recipe) -> None:
-    """Crowds, images without objects and images without detections included."""
-    dataset = MemoryCoco(instances=read_json(golden / "evaluation" / "instances_val2017.json"))
+def test_twelve_numbers_are_pycocotools(golden: Path, recipe: Recipe, tmp_path: Path) -> None:
+    """Crowds, images without objects and images without detections included, from the files as they are registered."""
+    evaluation = golden / "evaluation"
+    root = tmp_path / "coco"
+    (root / "annotations").mkdir(parents=True)
+    (root / "val2017").mkdir()
+    (root / datasets_coco.ANNOTATION_FILE).write_bytes((evaluation / "instances_val2017.json").read_bytes())
+    for image in read_json(evaluation / "instances_val2017.json")["images"]:
+        (root / "val2017" / image["file_name"]).write_bytes(b"not read for scoring")
+    dataset = datasets.open_dataset(register_folder(root, tmp_path / "manifest.json", dataset_format="coco"))
     by_image: dict[str, list[Any]] = {image_id: [] for image_id in dataset.image_ids}
-    for row in read_json(golden / "evaluation" / "detections.json"):
+    for row in read_json(evaluation / "detections.json"):
         by_image[f"{row['image_id']:012d}"].append((*row["bbox"], row["score"], row["category_id"]))
     predictions: dict[str, Prediction] = {image_id: detections(found) for image_id, found in by_image.items()}
-    expected = read_json(golden / "evaluation" / "expected.json")["metrics"]["imgIds_subset"]
-    expected.pop("image_ids")
+    expected = dict(read_json(evaluation / "expected.json")["metrics"]["imgIds_subset"])
+    assert sorted(expected.pop("image_ids")) == [int(image_id) for image_id in dataset.image_ids]
     expected["mAP"] = expected.pop("AP")
     assert recipe.evaluate(predictions, dataset) == pytest.approx(expected, abs=1e-9)
