@@ -30,6 +30,9 @@ _DECODING_ERRORS: Final = (
     Image.DecompressionBombError,
 )
 
+#: Pixels of a long side; more are not made of an image whose short side is resized.
+_LONGEST_RESIZED: Final = 2**16
+
 
 def read_rgb(path: Path) -> Image.Image:
     """Read an image whole, as RGB; grey, palette, CMYK and alpha are converted, EXIF rotation is ignored.
@@ -101,13 +104,22 @@ def _errors_naming(path: Path) -> Iterator[None]:
 def resize_short_side(image: Image.Image, size: int) -> Image.Image:
     """Resize (bilinear, antialiased) so that the short side has `size` pixels; the long side is cut to whole pixels.
 
-    An image whose short side already has that size is returned as it is.
+    An image whose short side already has that size is returned as it is. Of a line that would become an enormous
+    picture, only the middle is made, so that a few bytes cannot fill the memory; a centre crop of it is the same within
+    one grey level.
     """
     width, height = image.size
     if min(width, height) == size:
         return image
     target = (size, int(size * height / width)) if width < height else (int(size * width / height), size)
-    return image.resize(target, Image.Resampling.BILINEAR)
+    excess = max(0, max(target) - _LONGEST_RESIZED) // 4 * 2  # at either end; even, as `centre_crop` rounds to even
+    cut_x, cut_y = (0, excess) if width < height else (excess, 0)
+    step_x, step_y = width / target[0], height / target[1]
+    return image.resize(
+        (target[0] - 2 * cut_x, target[1] - 2 * cut_y),
+        Image.Resampling.BILINEAR,
+        box=(cut_x * step_x, cut_y * step_y, width - cut_x * step_x, height - cut_y * step_y),
+    )
 
 
 def centre_crop(image: Image.Image, size: int) -> Image.Image:

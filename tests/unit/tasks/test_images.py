@@ -154,6 +154,24 @@ def test_short_side_is_resized_and_the_long_one_cut(size: tuple[int, int], resiz
     assert images.resize_short_side(noise(size), 256).size == resized
 
 
+@pytest.mark.parametrize("size", [(4000, 3), (3, 4001), (4002, 7), (1, 4003), (2999, 2), (31, 2001)])
+def test_middle_of_a_line_is_that_of_the_whole(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left out at the ends moves nothing in a centre crop; Pillow's float32 box may round a grey level away."""
+    whole = np.asarray(images.centre_crop(images.resize_short_side(noise(size), 256), 224))
+    monkeypatch.setattr(images, "_LONGEST_RESIZED", 1000)
+    resized = images.resize_short_side(noise(size), 256)
+    assert max(resized.size) < 1004
+    middle = np.asarray(images.centre_crop(resized, 224))
+    np.testing.assert_allclose(middle.astype(np.int16), whole, rtol=0, atol=1)
+
+
+@pytest.mark.parametrize("size", [(65_000, 1), (1, 65_000), (10_000, 3)])
+def test_line_of_pixels_does_not_fill_the_memory(size: tuple[int, int]) -> None:
+    """Resized as a whole, the longest one would have four thousand million pixels."""
+    assert min(images.resize_short_side(noise(size), 256).size) == 256
+    assert max(images.resize_short_side(noise(size), 256).size) < 2**16 + 4
+
+
 def test_odd_margin_is_rounded_to_even() -> None:
     """341 - 224 leaves 58.5, which is cut at 58; 227 - 224 leaves 1.5, which is cut at 2."""
     picture = noise((341, 227))
