@@ -102,7 +102,7 @@ def make_demo(
     if found is not None:
         return found
     _refuse_foreign(folder)
-    _require_torch()
+    _prepare_torch()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".npuq-demo-") as scratch:
         made = Path(scratch) / "made"
@@ -115,7 +115,6 @@ def make_demo(
 
 
 def _make(folder: Path, wanted: DemoParameters, on_stage: Callable[[str], None]) -> None:
-    torch_threads.use_few_threads()
     recipe = registry.get(RECIPE)
     root = folder / "dataset"
     on_stage(f"drawing {wanted.val} pictures of {wanted.classes} classes")
@@ -231,9 +230,9 @@ def _refuse_foreign(folder: Path) -> None:
         raise InvalidRequestError(f"{folder} holds something else; name an empty or a new folder for the demo's data.")
 
 
-def _require_torch() -> None:
+def _prepare_torch() -> None:
     try:
-        import torch  # noqa: F401 - is it there?
+        torch_threads.use_few_threads()
     except ImportError as error:
         raise ToolMissingError(
             f"Making the demo's checkpoint needs torch: {error}. Install it: pip install 'npuq[worker,export]'."
