@@ -9,7 +9,7 @@ from cli.ids import SHORT_JOB
 from cli.views import counts_in_words
 from cli.words import ago, counted, duration
 from db.records import AttemptRecord, DeviceRecord, JobRecord, RunRecord
-from npuq.errors import Blame
+from npuq.errors import Blame, DatasetError
 from npuq.states import DEVICE_KIND_OF_JOB, DeviceKind, DeviceState, JobState, RunState
 
 _BLAME_WORDS: Mapping[Blame, str] = {
@@ -59,7 +59,9 @@ def explain_job(job: JobRecord, around: Circumstances) -> list[str]:
         case JobState.CANCELLED:
             sentences = [f"{first}: a person said so", again]
         case JobState.FAILED | JobState.HELD:
-            sentences = [*_explain_failure(first, job, around), again]
+            stale = job.error is not None and job.error.code == DatasetError.code and job.error.blame is Blame.INPUT
+            # A run keeps the content of the dataset that it was planned with: no further try gets another one.
+            sentences = [*_explain_failure(first, job, around), *([] if stale else [again])]
     return sentences
 
 

@@ -87,7 +87,7 @@ def _errors_naming(path: Path) -> Iterator[None]:
             yield
     except FileNotFoundError as error:
         raise DatasetError(
-            f"The image {path} is gone. Put it back or register the dataset again (`npuq datasets add`)."
+            f"The image {path} is gone. Put it back, or register the folder again (npuq datasets add) and submit again."
         ) from error
     except _DECODING_ERRORS as error:
         if isinstance(error, OSError) and error.errno is not None:
@@ -97,7 +97,8 @@ def _errors_naming(path: Path) -> Iterator[None]:
                 retry=True,
             ) from error
         raise DatasetError(
-            f"The image {path} is damaged: {error}. Replace it with the original and retry the job."
+            f"The image {path} is damaged: {error}. Put the original in its place, register the folder again "
+            "(npuq datasets add) and submit the run again."
         ) from error
 
 

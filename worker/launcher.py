@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final
@@ -155,19 +155,22 @@ class Launcher:
             self._restart(device_id, now)
 
     def stop(self) -> None:
-        """End all workers in good order: they finish or hand back what they have."""
+        """End all workers in good order: they finish or hand back what they have, and nothing new is given to them."""
+        self._tell(devices.host_stopping)
         timing = self._settings.timing
         deadline = time.monotonic() + timing.drain_seconds + timing.kill_wait_seconds
         for worker in self._workers.values():
             worker.ask_to_end()
         for worker in self._workers.values():
             worker.wait_ended(deadline)
-        if not self._registered:
+        self._tell(devices.host_silent)
+
+    def _tell(self, what: Callable[[Connection, str], None]) -> None:
+        """Tell the fleet of a stop; what cannot be told now is seen by the heartbeat that ends."""
+        if not self._registered:  # the host of this name may be another machine's
             return
         try:
-            self._database.transact(
-                lambda connection: devices.host_silent(connection, self._host), patience_seconds=2.0
-            )
+            self._database.transact(lambda connection: what(connection, self._host), patience_seconds=2.0)
         except DatabaseError as error:
             log.warning("goodbye_failed", reason=str(error))
 

@@ -45,7 +45,7 @@ def command(
     show_many(differences, differences_view(f"{name}: all {found.samples} images are as registered"), output)
     if differences:
         raise DatasetError(
-            f"{name} in {found.root} is not what was registered: {len(differences)} files differ. Restore "
+            f"{name} in {found.root} is not what was registered: files that differ: {len(differences)}. Restore "
             "them, or register the folder as it is now under a new name: "
             f"npuq datasets add NEW_NAME {found.root} --format {found.format}"
         )

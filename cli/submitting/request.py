@@ -13,7 +13,7 @@ from cli.session import NO_FLEET, Session
 from cli.submitting.options import Run
 from npuq.errors import DatabaseError, InvalidRequestError, NotFoundError, NpuqError
 from npuq.precision import Precision
-from npuq.specs import BenchmarkProtocol, RunSpec, SourceKind
+from npuq.specs import MAX_BATCH_SIZE, BenchmarkProtocol, RunSpec, SourceKind
 from npuq.states import JobKind
 
 if TYPE_CHECKING:
@@ -124,9 +124,12 @@ def _explain(problems: Any) -> str:  # noqa: ANN401 - pydantic's list of problem
 def read_batch_sizes(text: str) -> tuple[int, ...]:
     """Read `1,4,8`; raises InvalidRequestError."""
     try:
-        return tuple(int(part) for part in text.split(","))
+        sizes = tuple(int(part) for part in text.split(","))
     except ValueError as error:
         raise InvalidRequestError(f"--batch-sizes {text!r}: numbers separated by commas, for example 1,4,8") from error
+    if not all(1 <= size <= MAX_BATCH_SIZE for size in sizes):
+        raise InvalidRequestError(f"--batch-sizes {text!r}: each is from 1 to {MAX_BATCH_SIZE}")
+    return sizes
 
 
 def _precisions(text: str) -> tuple[Precision, ...]:

@@ -48,7 +48,7 @@ def _nothing_left_the_house(home: Path) -> bool:
         (("--onnx", "x.onnx"), {}, "exactly one of --weights, --onnx and --om"),
         (("--batch-sizes", "1,two"), {}, "numbers separated by commas"),
         (("--batch-sizes", "4,4"), {}, "listed twice"),
-        (("--batch-sizes", "0"), {}, "batch_sizes.0"),
+        (("--batch-sizes", "0"), {}, "each is from 1 to 4096"),
         (("--precision", "fp12"), {}, "choose from fp16, mixed, fp32, origin"),
         (("--soc", "310P3"), {}, "soc_version"),
         (("--name", "two\nlines"), {}, "name"),

@@ -91,7 +91,7 @@ def test_labels_without_an_image_are_only_noted(imagenet_folder: Maker, register
     """A part of ImageNet with the label file of all of it is a usual thing, and usable."""
     root = imagenet_folder(IMAGES, LABELS + "c.JPEG 1\n")
     facts = datasets.inspect(root, "imagenet")
-    assert facts.notes == ("1 labels without an image: c",)
+    assert facts.notes == ("labels without an image: 1 (c)",)
     assert len(datasets.open_dataset(registered(root)).image_ids) == 2
 
 
