@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, Final, Generic, TextIO, TypeVar
 
 from cli.invocation import as_called
-from cli.text_tables import aligned, as_json, cell, comma_separated, flatten, markdown, one_row
+from cli.text_tables import aligned, as_json, comma_separated, flatten, markdown, one_row, reading
 
 T = TypeVar("T")
 
@@ -120,11 +120,11 @@ def _cells(records: Iterable[T], view: View[T]) -> list[list[str]]:
 def _as_facts(document: Mapping[str, Any], wanted: Format) -> str:
     flat = flatten(document)
     lists = {name: value for name, value in flat.items() if _is_table(value)}
-    facts = [[name, cell(value)] for name, value in flat.items() if name not in lists and cell(value) != ""]
+    facts = [[name, reading(value)] for name, value in flat.items() if name not in lists and reading(value) != ""]
     shown = [markdown(["field", "value"], facts) if wanted is Format.MD else aligned(facts, [False, False])]
     for name, documents in lists.items():
         headers = list(dict.fromkeys(header for row in documents for header in row))
-        rows = [[cell(row.get(header)) for header in headers] for row in documents]
+        rows = [[reading(row.get(header)) for header in headers] for row in documents]
         if wanted is Format.MD:
             shown.append(f"**{name}**\n\n{markdown(headers, rows)}")
         else:

@@ -42,6 +42,13 @@ def cell(value: Any) -> str:  # noqa: ANN401 - any JSON value
     return value if isinstance(value, str) else as_json(value)
 
 
+def reading(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """Return a JSON value as a person reads it: as in a cell, and a list of plain values without its brackets."""
+    if isinstance(value, list) and all(isinstance(item, (str, int, float)) for item in value):
+        return ", ".join(cell(item) for item in value)
+    return cell(value)
+
+
 def comma_separated(documents: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> str:
     """Return documents as CSV with a header: a column per flat name, whatever the documents have."""
     buffer = io.StringIO()

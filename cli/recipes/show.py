@@ -1,5 +1,6 @@
 """`npuq recipes show`."""
 
+from dataclasses import replace
 from typing import Annotated, Final
 
 import typer
@@ -14,9 +15,18 @@ def command(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="The recipe's id; see: npuq recipes list")],
     output: Output = Format.TABLE,
 ) -> None:
-    """Show one recipe: what goes into its network and what comes out."""
+    """Show one recipe: its network's inputs and outputs, what it asks of ATC, and the figures published for it."""
     from cli.output import show_one
-    from cli.recipes.view import recipes_view
-    from tasks import registry
+    from cli.recipes.view import RECIPE_DETAIL_FIELDS, recipe_detail_document, recipes_view
+    from tasks import references, registry
+    from tasks.atc_request import recipe_table
 
-    show_one(registry.get(recipe), recipes_view(), output)
+    found = registry.get(recipe)
+    published, table = references.of_recipe(found), recipe_table(found)
+    atc = table.options.to_json() | {option: file.name for option, file in table.files.items()}
+    view = replace(
+        recipes_view(),
+        document=lambda record: recipe_detail_document(record, published, atc),
+        fields=RECIPE_DETAIL_FIELDS,
+    )
+    show_one(found, view, output)

@@ -1,11 +1,13 @@
 """How recipes look in tables and JSON. Pure."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from cli.output import Column, View
 
 if TYPE_CHECKING:
     from tasks.protocols import Recipe, TensorSpec
+    from tasks.references import References
 
 
 def recipe_document(recipe: "Recipe") -> dict[str, Any]:
@@ -15,15 +17,26 @@ def recipe_document(recipe: "Recipe") -> dict[str, Any]:
         "version": recipe.version,
         "dataset_format": recipe.dataset_format,
         "passes": list(recipe.passes),
+        "dynamic_batch": recipe.dynamic_batch,
         "inputs": [_tensor(spec) for spec in recipe.inputs],
         "outputs": [_tensor(spec) for spec in recipe.outputs],
         "preprocessing_version": recipe.preprocessing_version,
     }
 
 
+def recipe_detail_document(recipe: "Recipe", published: "References", atc: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON form of a recipe with what it asks of ATC, and the published figures and rules."""
+    tolerances = [rule.model_dump(mode="json", exclude={"recipe"}) for rule in published.tolerance]
+    references = [figure.model_dump(mode="json", exclude={"recipe"}) for figure in published.reference]
+    return recipe_document(recipe) | {"atc": dict(atc), "tolerances": tolerances, "references": references}
+
+
 RECIPE_FIELDS: Final = (
-    *("recipe", "version", "dataset_format", "passes", "inputs", "outputs", "preprocessing_version"),
+    *("recipe", "version", "dataset_format", "passes", "dynamic_batch", "inputs", "outputs", "preprocessing_version"),
 )
+RECIPE_DETAIL_FIELDS: Final = (*RECIPE_FIELDS, "atc", "tolerances", "references")
+#: A table names no more outputs than this; `recipes show` has all.
+_NAMED: Final = 2
 
 
 def _tensor(spec: "TensorSpec") -> dict[str, Any]:
@@ -31,6 +44,8 @@ def _tensor(spec: "TensorSpec") -> dict[str, Any]:
 
 
 def _signature(specs: "tuple[TensorSpec, ...]") -> str:
+    if len(specs) > _NAMED:
+        return f"{len(specs)}: {specs[0].name} to {specs[-1].name}"
     return ", ".join(f"{spec.name} ({' x '.join(str(axis) for axis in spec.shape)})" for spec in specs)
 
 
