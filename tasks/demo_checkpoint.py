@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from tasks import batch_statistics
 from tasks.protocols import Array
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def fit(network: "torch.nn.Module", images: "torch.Tensor", labels: Sequence[int
         seed: of the backbone.
     """
     _draw_backbone(network, seed)
-    _calibrate(network, images[:_CALIBRATION_IMAGES])
+    batch_statistics.take(network, images[:_CALIBRATION_IMAGES])
     _fit_classifier(network, _features(network, images), np.asarray(labels))
 
 
@@ -63,23 +64,6 @@ def _draw_backbone(network: "torch.nn.Module", seed: int) -> None:
                 layer.weight.normal_(1 / taps, _SMOOTH_JITTER / taps, generator=generator)
             elif isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
-
-
-def _calibrate(network: "torch.nn.Module", images: "torch.Tensor") -> None:
-    """Set each BatchNorm's statistics to those of its inputs, which come from layers already normalised."""
-    import torch
-    from torch import nn
-
-    layers = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
-    momenta = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.momentum = 1.0  # take this batch's statistics whole
-    network.train()
-    with torch.no_grad():
-        network(images)
-    network.eval()
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
 
 
 def _features(network: "torch.nn.Module", images: "torch.Tensor") -> Array:
