@@ -16,12 +16,10 @@ LIMIT_SECONDS: Final = 90.0
 
 
 @dataclass(frozen=True)
-class Laptop:
-    """A person at the command line of a running fleet, with the demo's data."""
+class Person:
+    """A person at the command line of a running fleet."""
 
     fleet: Fleet
-    demo: DemoFiles
-    folder: Path
 
     def npuq(self, *arguments: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
         """Run a command; it must exit with `code`."""
@@ -41,14 +39,6 @@ class Laptop:
         """Run a reading command and return what it says."""
         return json.loads(self.npuq(*arguments, "-o", "json").stdout)
 
-    def submit(self, goal: str, *options: str) -> str:
-        """Submit a run of the recipe; returns its id."""
-        return self.npuq("submit", goal, RECIPE, *options, "-o", "name").stdout.strip()
-
-    def evaluate(self, dataset: str = "demo", weights: Path | None = None, *options: str) -> str:
-        """Submit an evaluation at batch size 1; returns the run's id."""
-        return self.submit("evaluate", "--weights", str(weights or self.demo.weights), "--dataset", dataset, *options)
-
     def wait(self, run_id: str, code: int = 0) -> None:
         """Wait until a run is over; it must end with `code`."""
         self.npuq("wait", run_id, "--timeout", f"{LIMIT_SECONDS:g}s", code=code)
@@ -57,11 +47,31 @@ class Laptop:
         """Return the jobs of one kind."""
         return [job for job in self.read("jobs", "list", "--run", run_id) if job["kind"] == kind]
 
+    def accuracies(self, run_id: str) -> list[dict[str, Any]]:
+        """Return the accuracy results of a run."""
+        found: list[dict[str, Any]] = self.read("results", "list", "--run", run_id, "--kind", "accuracy")
+        return found
+
     def accuracy(self, run_id: str) -> dict[str, Any]:
         """Return the one accuracy result of a run."""
-        (result,) = self.read("results", "list", "--run", run_id, "--kind", "accuracy")
-        found: dict[str, Any] = result
-        return found
+        (result,) = self.accuracies(run_id)
+        return result
+
+
+@dataclass(frozen=True)
+class Laptop(Person):
+    """A person with the demo's data."""
+
+    demo: DemoFiles
+    folder: Path
+
+    def submit(self, goal: str, *options: str) -> str:
+        """Submit a run of the recipe; returns its id."""
+        return self.npuq("submit", goal, RECIPE, *options, "-o", "name").stdout.strip()
+
+    def evaluate(self, dataset: str = "demo", weights: Path | None = None, *options: str) -> str:
+        """Submit an evaluation at batch size 1; returns the run's id."""
+        return self.submit("evaluate", "--weights", str(weights or self.demo.weights), "--dataset", dataset, *options)
 
     def add_dataset(self, name: str, root: Path) -> None:
         """Register a dataset."""

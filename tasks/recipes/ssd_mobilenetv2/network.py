@@ -12,8 +12,6 @@ from torch import nn
 from tasks.recipes.ssd_mobilenetv2 import priors
 
 CLASSES: Final = 21  #: the background and 20 kinds of objects
-_CENTRE_VARIANCE: Final = 0.1
-_SIZE_VARIANCE: Final = 0.2
 
 #: MobileNetV2's stages: expansion, channels out, blocks, stride of the first block.
 _STAGES: Final = (
@@ -118,8 +116,8 @@ class SSDLite(nn.Module):
 
     def decode(self, locations: torch.Tensor) -> torch.Tensor:
         """Return corners from corrections of the priors: (N, 3000, 4) both."""
-        centres = locations[..., :2] * _CENTRE_VARIANCE * self.priors[:, 2:] + self.priors[:, :2]
-        halves = torch.exp(locations[..., 2:] * _SIZE_VARIANCE) * self.priors[:, 2:] / 2
+        centres = locations[..., :2] * priors.CENTRE_VARIANCE * self.priors[:, 2:] + self.priors[:, :2]
+        halves = torch.exp(locations[..., 2:] * priors.SIZE_VARIANCE) * self.priors[:, 2:] / 2
         return torch.cat([centres - halves, centres + halves], dim=2)
 
 

@@ -15,6 +15,8 @@ from tasks.protocols import Array
 
 INPUT_SIZE: Final = 300  #: pixels of both sides of the network's input
 PRIORS_PER_CELL: Final = 6
+CENTRE_VARIANCE: Final = 0.1  #: unit of a centre's correction, in sides of the prior
+SIZE_VARIANCE: Final = 0.2  #: unit of a side's correction, in natural logarithms
 _RATIOS: Final = (2.0, 3.0)  # of the longer to the shorter side, each lying and standing
 
 

@@ -1,0 +1,98 @@
+"""SSD-MobileNetV2 on a real fleet: what two chips and several batch sizes find scores as torch alone does."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import torch
+
+from tasks import datasets, demo_voc, registry, torch_threads
+from tasks.protocols import Dataset, Prediction, ReportsFacts
+from tasks.recipes.ssd_mobilenetv2 import demo_weights
+from tests.fleet.fleet import Fleet, FleetPlan
+from tests.fleet.laptop import Person
+from tests.services.registered import register_folder
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240), pytest.mark.xdist_group("ssd")]
+
+RECIPE: Final = registry.get("ssd_mobilenetv2")
+PICTURES: Final = 74  # three shards
+BATCH_SIZES: Final = (4, 7)  # neither divides the pictures
+LIMIT: Final = 7
+#: onnxruntime and torch differ in the last digits, and so may the order of two detections.
+CLOSE: Final = 2e-3
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a dataset `voc` and a checkpoint."""
+    folder = tmp_path_factory.mktemp("ssd")
+    torch_threads.use_few_threads()
+    demo_voc.write(folder / "voc", images=PICTURES, seed=1)
+    demo_weights.checkpoint(folder, pictures=96).rename(folder / "weights.pth")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dataset(folder: Path) -> Dataset:
+    """Return that dataset, opened without a fleet."""
+    return datasets.open_dataset(register_folder(folder / "voc", folder / "manifest.json", dataset_format="voc"))
+
+
+@pytest.fixture(scope="module")
+def person(folder: Path) -> Iterator[Person]:
+    """Return a person at a fleet of two chips that really compute."""
+    with Fleet(folder / "home", FleetPlan(chips=2, service_ms=None)) as fleet:
+        person = Person(fleet)
+        person.npuq("datasets", "add", "shapes", str(folder / "voc"), "--format", "voc")
+        yield person
+
+
+def in_torch(weights: Path, dataset: Dataset) -> dict[str, Prediction]:
+    """Return what the checkpoint predicts in this process, picture by picture."""
+    network = RECIPE.network()
+    RECIPE.load_weights(network, weights)
+    found: dict[str, Prediction] = {}
+    for image_id in dataset.image_ids:
+        sample = RECIPE.preprocess(dataset.image_path(image_id))
+        with torch.inference_mode():
+            outputs = [output.numpy() for output in network(torch.from_numpy(sample.array[None]))]
+        (found[image_id],) = RECIPE.postprocess(outputs, [sample.meta])
+    return found
+
+
+def evaluate(person: Person, weights: Path, *options: str) -> str:
+    """Evaluate at the batch sizes; returns the run's id when it is over."""
+    command = ("submit", "evaluate", RECIPE.id, "--weights", str(weights), "--dataset", "shapes", *options)
+    run_id = person.npuq(*command, "--batch-sizes", ",".join(map(str, BATCH_SIZES)), "-o", "name").stdout.strip()
+    person.wait(run_id)
+    return run_id
+
+
+def test_shards_and_batches_score_as_one_process_in_torch(person: Person, folder: Path, dataset: Dataset) -> None:
+    """Two chips, the last batch padded, pictures without objects: the same means and the same table of classes."""
+    predictions = in_torch(folder / "weights.pth", dataset)
+    expected = RECIPE.evaluate(predictions, dataset)
+    assert expected["mAP"] > 0.5, "nothing would be shown by scores of zero"
+    run_id = evaluate(person, folder / "weights.pth", "--precision", "fp32")
+    results = person.accuracies(run_id)
+    assert sorted(result["batch_size"] for result in results) == sorted(BATCH_SIZES)
+    assert isinstance(RECIPE, ReportsFacts)
+    table = RECIPE.evaluation_facts(predictions, dataset)["per_class"]
+    for result in results:
+        assert (result["samples"], result["dataset"], result["emulated"]) == (PICTURES, "shapes", True)
+        assert result["metrics"] == pytest.approx(expected, abs=CLOSE)
+        shown: dict[str, Any] = person.read("results", "show", result["result_id"])
+        assert shown["facts"]["per_class"]["car"]["objects"] == table["car"]["objects"]
+        assert shown["facts"]["per_class"]["car"]["AP"] == pytest.approx(table["car"]["AP"], abs=10 * CLOSE)
+    assert len({job["device_id"] for job in person.jobs(run_id, "infer")}) == 2
+
+
+def test_limit_scores_the_first_pictures_only(person: Person, folder: Path, dataset: Dataset) -> None:
+    """In half precision, as chips compute by default: close to torch, with the truth of these pictures."""
+    few = datasets.limited(dataset, LIMIT)
+    expected = RECIPE.evaluate(in_torch(folder / "weights.pth", few), few)
+    for result in person.accuracies(evaluate(person, folder / "weights.pth", "--limit", str(LIMIT))):
+        assert result["samples"] == LIMIT
+        assert result["metrics"] == pytest.approx(expected, abs=0.05)

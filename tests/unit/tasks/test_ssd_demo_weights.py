@@ -1,0 +1,120 @@
+"""The demo's weights find shapes that they were not fitted to, and the metric sees mistakes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tasks import demo_voc, registry, torch_threads, voc_scores
+from tasks.protocols import Array, Detections, Prediction
+from tasks.recipes.ssd_mobilenetv2 import demo_weights, priors, targets
+from tasks.recipes.ssd_mobilenetv2.network import SSDLite
+from tests.unit.tasks.memory_voc import MemoryVoc, objects
+
+RECIPE = registry.get("ssd_mobilenetv2")
+PICTURES = 40
+Shown = tuple[MemoryVoc, dict[str, Array], dict[str, dict[str, int]]]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a checkpoint."""
+    torch_threads.use_few_threads()
+    return demo_weights.checkpoint(tmp_path_factory.mktemp("weights"), pictures=96, seed=0)
+
+
+@pytest.fixture(scope="module")
+def network(weights: Path) -> torch.nn.Module:
+    """Return the network with these weights, loaded as a user's."""
+    network = RECIPE.network()
+    RECIPE.load_weights(network, weights)
+    return network
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Shown:
+    """Return unseen pictures: their truth, their tensors and their sizes."""
+    path = tmp_path_factory.mktemp("shown") / "picture.jpg"
+    truth, arrays, metas = {}, {}, {}
+    for number, picture in enumerate(demo_voc.pictures(PICTURES, seed=1)):
+        demo_voc.save(picture, path)
+        sample = RECIPE.preprocess(path)
+        truth[f"{number}"], arrays[f"{number}"], metas[f"{number}"] = picture.truth, sample.array, dict(sample.meta)
+    return MemoryVoc(truth=truth), arrays, metas
+
+
+def score(
+    network: torch.nn.Module, dataset: MemoryVoc, arrays: Mapping[str, Array], metas: Mapping[str, Mapping[str, int]]
+) -> float:
+    """Return the mean average precision of the network on some tensors."""
+    found: dict[str, Prediction] = {}
+    for image_id, array in arrays.items():
+        with torch.inference_mode():
+            outputs = [output.numpy() for output in network(torch.from_numpy(np.ascontiguousarray(array[None])))]
+        (found[image_id],) = RECIPE.postprocess(outputs, [metas[image_id]])
+    return voc_scores.metrics(found, dataset)["mAP"]
+
+
+def test_unseen_shapes_are_found(network: torch.nn.Module, shown: Shown) -> None:
+    """Clearly above chance, and not perfect: there is something to lose."""
+    assert 0.5 < score(network, *shown) < 0.99
+
+
+def test_swapped_channels_show(network: torch.nn.Module, shown: Shown) -> None:
+    """Shapes of one colour are taken for others."""
+    dataset, arrays, metas = shown
+    swapped = {key: array[::-1] for key, array in arrays.items()}
+    assert score(network, dataset, swapped, metas) < 0.75 * score(network, dataset, arrays, metas)
+
+
+def test_swapped_sides_show(network: torch.nn.Module, shown: Shown) -> None:
+    """Boxes scaled by the wrong side miss."""
+    dataset, arrays, metas = shown
+    swapped = {key: {"width": meta["height"], "height": meta["width"]} for key, meta in metas.items()}
+    assert score(network, dataset, arrays, swapped) < 0.8 * score(network, dataset, arrays, metas)
+
+
+def test_second_call_finds_the_file_made(weights: Path) -> None:
+    """Other parameters have another name, so nothing stale is found."""
+    before = weights.stat().st_mtime_ns
+    assert demo_weights.checkpoint(weights.parent, pictures=96, seed=0) == weights
+    assert weights.stat().st_mtime_ns == before
+    assert [path.name for path in weights.parent.iterdir()] == [weights.name]
+
+
+def test_targets_decode_to_the_objects() -> None:
+    """What the priors are asked to say is, decoded by the network, the object; each object has at least one prior."""
+    truth = objects([((20, 30, 120, 130), 7, False), ((150, 10, 170, 30), 1, False), ((0, 100, 199, 149), 20, True)])
+    meta = {"width": 200, "height": 150}
+    wanted = targets.of_pictures([meta, meta], [truth, objects([])])
+    assert set(wanted.labels[0].tolist()) == {0, 1, 7}
+    assert wanted.doubtful[0].any()
+    assert not wanted.labels[1].any()
+    assert not wanted.doubtful[1].any()
+    decoded = SSDLite().decode(torch.from_numpy(wanted.locations)).numpy()[0] * [200, 150, 200, 150]
+    for label, box in ((7, truth.boxes[0]), (1, truth.boxes[1])):
+        own = decoded[wanted.labels[0] == label]
+        assert len(own)
+        np.testing.assert_allclose(own, np.broadcast_to(box, own.shape), atol=1e-3)
+    assert wanted.between(0, priors.LEVELS[0].priors).labels.shape == (2 * 19 * 19, 6)
+
+
+def test_weights_of_another_network_are_not_made() -> None:
+    """The fit knows where this network's heads are."""
+    with pytest.raises(TypeError, match="SSDLite"):
+        demo_weights.fit(torch.nn.Linear(3, 3), [], [], seed=0)
+
+
+def test_detections_of_a_picture_without_objects_are_few(network: torch.nn.Module, shown: Shown) -> None:
+    """Nothing is found with certainty where nothing is."""
+    dataset, arrays, metas = shown
+    empty = [image_id for image_id in dataset.image_ids if not len(dataset.objects(image_id).labels)]
+    assert empty
+    for image_id in empty:
+        with torch.inference_mode():
+            outputs = [output.numpy() for output in network(torch.from_numpy(arrays[image_id][None]))]
+        (found,) = RECIPE.postprocess(outputs, [metas[image_id]])
+        assert isinstance(found, Detections)
+        assert found.scores.max(initial=0) < 0.9
