@@ -88,11 +88,9 @@ class EfficientDetD0:
         Raises:
             DatasetError: naming a file that cannot be read.
         """
-        from tasks import images
         from tasks.recipes.efficientdet_d0 import preprocess
 
-        square, meta = preprocess.letterbox(images.read_rgb(image_path), SIDE)
-        return Sample(array=preprocess.normalise(square), meta=meta)
+        return preprocess.prepare(image_path)
 
     def postprocess(
         self,

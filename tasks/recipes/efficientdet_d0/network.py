@@ -52,9 +52,10 @@ class Head(nn.Module):
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
         """Map each level (N, 64, H, W) to (N, outputs, H, W)."""
-        return [self._one_level(number, level) for number, level in enumerate(levels)]
+        return [self.at_level(number, level) for number, level in enumerate(levels)]
 
-    def _one_level(self, number: int, x: Tensor) -> Tensor:
+    def at_level(self, number: int, x: Tensor) -> Tensor:
+        """Map one level (N, 64, H, W), counted from 0, to (N, outputs, H, W)."""
         for convolution, norms in zip(self.conv_rep, self.bn_rep, strict=True):
             norm = norms.get_submodule(str(number))
             x = functional.silu(norm(convolution(x)))
