@@ -133,6 +133,13 @@ def _lead_up(fpn: bifpn.BiFpn) -> None:
         convolution.conv_dw.weight.zero_()
         convolution.conv_dw.weight[:, :, 1, 1] = 1
         convolution.conv_pw.weight.copy_(torch.eye(bifpn.WIDTH)[:, :, None, None])
+        _close_unused(convolution.bn)
+    _close_unused(_node(fpn, 0, 3).get_submodule("combine.resample.0.conv.bn"))
+
+
+def _close_unused(norm: nn.Module) -> None:
+    """Make constants of channels without a component, of which BatchNorm would amplify the rounding, layer by layer."""
+    cast("nn.BatchNorm2d", norm).weight[_COMPONENTS:] = 0
 
 
 def _node(fpn: bifpn.BiFpn, cell: int, number: int) -> bifpn.Node:

@@ -95,6 +95,18 @@ def test_pictures_without_objects_show_nothing_with_certainty(outputs: Outputs, 
         assert found.scores.max(initial=0) < 0.5
 
 
+def test_rounding_is_not_amplified(weights: Path, dataset: CocoDataset, outputs: Outputs) -> None:
+    """Another runtime rounds otherwise; what it finds must be the same."""
+    network = RECIPE.network()
+    RECIPE.load_weights(network, weights)
+    image_id = dataset.image_ids[1]
+    array = torch.from_numpy(RECIPE.preprocess(dataset.image_path(image_id)).array)[None].double()
+    with torch.inference_mode():
+        exact = [output.numpy() for output in network.double()(array)]
+    for output, wanted in zip(outputs[image_id][0], exact, strict=True):
+        np.testing.assert_allclose(output, wanted, rtol=0, atol=1e-3)
+
+
 def test_second_call_finds_the_file_made(weights: Path) -> None:
     """Other parameters have another name, so nothing stale is found."""
     before = weights.stat().st_mtime_ns

@@ -1,0 +1,110 @@
+"""EfficientDet-D0 on a real fleet: what two chips and two exported batch sizes find scores as torch alone does."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import torch
+
+from tasks import datasets, demo_coco, registry, torch_threads
+from tasks.protocols import Dataset, Prediction, ReportsFacts
+from tasks.recipes.efficientdet_d0 import demo_weights
+from tests.fleet.fleet import Fleet, FleetPlan
+from tests.fleet.laptop import Person
+from tests.services.missing import missing
+from tests.services.registered import register_folder
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(360), pytest.mark.xdist_group("efficientdet")]
+
+RECIPE: Final = registry.get("efficientdet_d0")
+PICTURES: Final = 50  # two shards
+BATCH_SIZES: Final = (3, 4)  # neither divides the pictures
+LIMIT: Final = 5
+#: onnxruntime and torch differ in the last digits, and so may the order of two detections.
+CLOSE: Final = 2e-3
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a dataset `coco` and a checkpoint."""
+    try:
+        import onnxslim  # noqa: F401 - is it there?
+    except ImportError:
+        missing("onnxslim is not installed")
+    folder = tmp_path_factory.mktemp("efficientdet")
+    torch_threads.use_few_threads()
+    demo_coco.write(folder / "coco", images=PICTURES, seed=1)
+    demo_weights.checkpoint(folder, pictures=64).rename(folder / "d0.pth")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dataset(folder: Path) -> Dataset:
+    """Return that dataset, opened without a fleet."""
+    return datasets.open_dataset(register_folder(folder / "coco", folder / "manifest.json", dataset_format="coco"))
+
+
+@pytest.fixture(scope="module")
+def person(folder: Path) -> Iterator[Person]:
+    """Return a person at a fleet of two chips that really compute."""
+    with Fleet(folder / "home", FleetPlan(chips=2, service_ms=None)) as fleet:
+        person = Person(fleet)
+        person.npuq("datasets", "add", "shapes", str(folder / "coco"), "--format", "coco")
+        yield person
+
+
+def in_torch(weights: Path, dataset: Dataset) -> dict[str, Prediction]:
+    """Return what the checkpoint predicts in this process, picture by picture."""
+    network = RECIPE.network()
+    RECIPE.load_weights(network, weights)
+    found: dict[str, Prediction] = {}
+    for image_id in dataset.image_ids:
+        sample = RECIPE.preprocess(dataset.image_path(image_id))
+        with torch.inference_mode():
+            outputs = [output.numpy() for output in network(torch.from_numpy(sample.array[None]))]
+        (found[image_id],) = RECIPE.postprocess(outputs, [sample.meta])
+    return found
+
+
+def evaluate(person: Person, weights: Path, *options: str) -> str:
+    """Evaluate at the batch sizes; returns the run's id when it is over."""
+    command = ("submit", "evaluate", RECIPE.id, "--weights", str(weights), "--dataset", "shapes", *options)
+    run_id = person.npuq(*command, "--batch-sizes", ",".join(map(str, BATCH_SIZES)), "-o", "name").stdout.strip()
+    person.wait(run_id)
+    return run_id
+
+
+def test_shards_and_batches_score_as_one_process_in_torch(person: Person, folder: Path, dataset: Dataset) -> None:
+    """Two chips, one model per batch size, the last batch padded: the same twelve numbers, the same table."""
+    predictions = in_torch(folder / "d0.pth", dataset)
+    expected = RECIPE.evaluate(predictions, dataset)
+    assert expected["mAP"] > 0.2, "nothing would be shown by scores of zero"
+    run_id = evaluate(person, folder / "d0.pth", "--precision", "fp32")
+    assert len(person.jobs(run_id, "export")) == len(BATCH_SIZES)
+    results = person.accuracies(run_id)
+    assert sorted(result["batch_size"] for result in results) == sorted(BATCH_SIZES)
+    assert isinstance(RECIPE, ReportsFacts)
+    table = RECIPE.evaluation_facts(predictions, dataset)["per_category"]
+    for result in results:
+        assert (result["samples"], result["dataset"], result["emulated"]) == (PICTURES, "shapes", True)
+        assert result["metrics"] == pytest.approx(expected, abs=CLOSE)
+        shown: dict[str, Any] = person.read("results", "show", result["result_id"])
+        assert shown["facts"]["per_category"].keys() == table.keys()
+        for name, row in table.items():
+            assert shown["facts"]["per_category"][name] == pytest.approx(row, abs=10 * CLOSE)
+    assert len({job["device_id"] for job in person.jobs(run_id, "infer")}) == 2
+
+
+def test_mixed_precision_takes_the_mix_list_with_it(person: Person, folder: Path, dataset: Dataset) -> None:
+    """The guide's way: mixed precision with its list; a limit scores the first pictures, with their truth only."""
+    few = datasets.limited(dataset, LIMIT)
+    expected = RECIPE.evaluate(in_torch(folder / "d0.pth", few), few)
+    run_id = evaluate(person, folder / "d0.pth", "--precision", "mixed", "--limit", str(LIMIT))
+    for result in person.accuracies(run_id):
+        assert (result["samples"], result["precision"]) == (LIMIT, "mixed")
+        assert result["metrics"]["mAP"] == pytest.approx(expected["mAP"], abs=0.05)
+    for job in person.jobs(run_id, "convert"):
+        command = person.read("jobs", "show", job["job_id"])["facts"]["command"]
+        assert any(word.startswith("--modify_mixlist=") for word in command)
+        assert "--precision_mode=allow_mix_precision" in command
