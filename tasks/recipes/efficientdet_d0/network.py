@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import Final
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from tasks.recipes.efficientdet_d0 import backbone, bifpn
 
-#: Height and width of the input are multiples of this: seven levels, each with even sides but the last.
+#: Height and width of the input are multiples of this, so that each level but the last has even sides.
 SIDE_MULTIPLE: Final = 128
 
 _REPEATS: Final = 3
@@ -33,7 +34,12 @@ class EfficientDet(nn.Module):
         """Map float32 (N, 3, H, W) to ten maps, levels 3 to 7 of each: class logits, then box codes.
 
         The maps of a level are (N, anchors * classes, H / stride, W / stride) and (N, anchors * 4, ...).
+
+        Raises:
+            ValueError: a side is no multiple of `SIDE_MULTIPLE`; padding would not be the published one.
         """
+        if not torch.onnx.is_in_onnx_export() and any(side % SIDE_MULTIPLE for side in x.shape[2:]):
+            raise ValueError(f"sides of {tuple(x.shape[2:])} are no multiples of {SIDE_MULTIPLE}")
         levels = self.fpn(self.backbone(x))
         return (*self.class_net(levels), *self.box_net(levels))
 

@@ -278,6 +278,13 @@ def test_export_wants_a_batch_size(tmp_path: Path) -> None:
         RECIPE.export(RECIPE.network(), tmp_path / "d0.onnx", None)
 
 
+@pytest.mark.parametrize("size", [(500, 512), (128, 64)])
+def test_sides_that_the_padding_is_not_made_for_are_refused(size: tuple[int, int]) -> None:
+    """The published padding depends on the sides; here it is that of even ones."""
+    with pytest.raises(ValueError, match="no multiples of 128"):
+        RECIPE.network()(torch.zeros(1, 3, *size))
+
+
 def test_network_is_handed_over_in_eval_mode() -> None:
     """BatchNorm uses its statistics, so batches do not influence each other."""
     assert not any(module.training for module in RECIPE.network().modules())
