@@ -8,7 +8,7 @@ import typer
 
 from cli.output import Format, tell, write_json
 from cli.session import Session, open_session
-from cli.submitting.chips import known_devices, warn_of_absent_chips
+from cli.submitting.chips import known_devices, warn_of_absences
 from cli.submitting.dry_run import show_plan
 from cli.submitting.options import Run
 from cli.submitting.request import Request, check_names
@@ -53,7 +53,7 @@ def _check(session: Session, request: Request) -> None:
         )
     fleet = known_devices(session)
     if fleet is not None:
-        warn_of_absent_chips(request, fleet)
+        warn_of_absences(request, fleet)
 
 
 def send(session: Session, request: Request) -> "Submission":

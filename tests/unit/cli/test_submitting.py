@@ -131,6 +131,17 @@ def test_a_chip_that_the_fleet_lacks_is_missed_aloud(on_paper: tuple[str, ...], 
     assert "warning" not in npuq("submit", "convert", *given, "--soc", "Ascend910B3").err
 
 
+@pytest.mark.usefixtures("sweep")
+@pytest.mark.parametrize("on_paper", [("--dry-run",), ()])
+def test_a_cann_that_the_fleet_lacks_is_missed_aloud(on_paper: tuple[str, ...], npuq: Npuq, tmp_path: Path) -> None:
+    """The conversion is accepted, as a host may come; its owner knows what it waits for."""
+    given = ("submit", "convert", "mobilenet_v1", "--weights", str(tmp_path / "weights.pth"), "--soc", "Ascend310P3")
+    answer = npuq(*given, "--cann", "9.9", *on_paper)
+    assert answer.code == 0
+    assert "warning: no CANN 9.9 is in the fleet now (it has 8.0.0)" in answer.err
+    assert "warning" not in npuq(*given, "--cann", "8.0.0", *on_paper).err
+
+
 def test_why_names_the_chip_that_a_run_waits_for(npuq: Npuq, sqlite_world: World) -> None:
     """Also while its conversion is still running."""
     convert, bench = sqlite_world.new_job(JobKind.CONVERT), sqlite_world.new_job(soc_version="Ascend910B3")
