@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -128,13 +129,17 @@ def _install(options: argparse.Namespace) -> None:
     )
     kept = Home(options.home).fleet_path.exists() and not options.force
     home = install(options.home, plan, force=options.force)
-    root = home.root
     if kept:
         sys.stderr.write("kept the fleet that is there; --force replaces it\n")
-    sys.stdout.write(
-        describe(home.fleet())
-        + f"\nexport PATH={root}/bin:$PATH\nexport PYTHONPATH={root}/python${{PYTHONPATH:+:$PYTHONPATH}}\n"
-        f"export ASCEND_TOOLKIT_HOME={root}/toolkit\n"
+    sys.stdout.write(f"{describe(home.fleet())}\n{_exports(home.root)}")
+
+
+def _exports(root: Path) -> str:
+    """Return what a shell needs to use the tools of a home, in the shell's own words."""
+    programs, modules, toolkit = (shlex.quote(str(root / name)) for name in ("bin", "python", "toolkit"))
+    return (
+        f"export PATH={programs}:$PATH\nexport PYTHONPATH={modules}${{PYTHONPATH:+:$PYTHONPATH}}\n"
+        f"export ASCEND_TOOLKIT_HOME={toolkit}\nexport {ENVIRONMENT_VARIABLE}={shlex.quote(str(root))}\n"
     )
 
 

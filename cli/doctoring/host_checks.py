@@ -16,7 +16,7 @@ from npuq.errors import ConfigError, NpuqError
 from tasks import cann
 from tasks.ascend_errors import classify
 from tasks.ascend_signals import OWN_FILE_NAME, Tool, read_signals, signals
-from worker import discovery
+from worker.emulated_tools import has_emulated_chips
 from worker.locks import lock_folder
 from worker.npu_smi import NpuSmiError, NpuSmiInfo
 from worker.npu_smi_tool import NpuSmi
@@ -30,7 +30,7 @@ _WHEEL_TAG: Final = re.compile(r"\.cpython-3(\d{1,2})-")
 
 def check_host(settings: Settings, environment: Mapping[str, str]) -> list[Finding]:
     """Return the findings about this host."""
-    emulated = discovery.is_emulated(environment)
+    emulated = has_emulated_chips(environment)
     npu_smi = NpuSmi(
         lock_path=lock_folder(settings.home, emulated=emulated) / "npu-smi.lock",
         timeout_seconds=settings.timing.tool_timeout_seconds,

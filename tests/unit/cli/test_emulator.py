@@ -1,16 +1,19 @@
 """`npuq emulator`: which emulated fleet is meant, and that its options are those of the emulator's own program."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from cli import command_tree
 from cli.emulator.fault import FaultKind
+from cli.fleet import emulated
 from emulator import __main__ as program
 from emulator import fleet
 from emulator.home import Home
 from emulator.install import FleetPlan, install
 from tests.unit.cli.answers import Npuq
+from worker.emulated_tools import has_emulated_chips
 
 
 @pytest.fixture
@@ -44,6 +47,20 @@ def test_the_home_of_the_command_line_goes_first(
     assert npuq(*flag, "emulator", "show", "-o", "name").out == "0\n1\n2\n3\nhost\n"
     assert npuq("--home", str(tmp_path / "third"), "emulator", "install", "--cards", "3").code == 0
     assert len(Home(tmp_path / "third" / "emulator").fleet().chips) == 3
+
+
+def test_the_printed_lines_make_emulated_cards_that_are_known_as_such(npuq: Npuq, tmp_path: Path) -> None:
+    """A person who types them gets what `npuq up --emulate` sets, whatever the folder is called."""
+    told = npuq("--home", str(tmp_path / "my fleet"), "emulator", "install", "--cards", "1").out
+    lines = [line for line in told.splitlines() if line.startswith("export ")]
+    surroundings = {"PATH": "/usr/bin:/bin", "PYTHONPATH": "/mine"}
+    script = "\n".join([*lines, "env -0"])
+    printed = subprocess.run(["/bin/sh", "-euc", script], env=surroundings, check=True, capture_output=True, text=True)
+    typed = dict(line.split("=", 1) for line in printed.stdout.split("\0") if line)
+    wanted = emulated.environment(tmp_path / "my fleet" / "emulator", surroundings)
+    assert {name: typed[name] for name in wanted} == wanted
+    assert has_emulated_chips(typed)
+    assert has_emulated_chips({name: value for name, value in typed.items() if name != "NPUQ_EMULATOR_HOME"})
 
 
 def test_what_is_wrong_is_a_sentence(npuq: Npuq, home: Home, tmp_path: Path) -> None:
