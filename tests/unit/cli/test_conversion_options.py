@@ -51,6 +51,7 @@ def test_options_travel_with_the_run_and_files_as_artifacts(convert: Convert, tm
         (("--atc", "modify_mixlist=m.onnx", "--precision", "mixed"), "is not what this option takes"),
         (("--atc", "modify_mixlist=mix.json"), "mixed precision only"),
         (("--atc", "dynamic_image_size=9,9;8,8", "--batch-sizes", "1,2"), "ask for one batch size"),
+        (("--atc", "input_shape=nope:1,3,224,224"), "the recipe has no input nope; its inputs are "),
         (("--atc-table", "m.onnx"), "no TOML file with a table [atc]"),
         (("--cann", "../8"), "cann"),
     ],

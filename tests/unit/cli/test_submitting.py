@@ -50,7 +50,10 @@ def _nothing_left_the_house(home: Path) -> bool:
         (("--batch-sizes", "4,4"), {}, "listed twice"),
         (("--batch-sizes", "0"), {}, "each is from 1 to 4096"),
         (("--precision", "fp12"), {}, "choose from fp16, mixed, fp32, origin"),
-        (("--soc", "310P3"), {}, "soc_version"),
+        (("--soc", "310P3"), {}, "did you mean Ascend310P3?"),
+        (("--soc", "310P3", "--dry-run"), {}, "soc_version"),
+        (("--soc", "Ascend310p3"), {}, "did you mean Ascend310P3?"),
+        (("--soc", "Ascend9999", "--dry-run"), {}, "npuq knows no such chip"),
         (("--name", "two\nlines"), {}, "name"),
     ],
 )
