@@ -242,7 +242,11 @@ class AtcOptions(BaseModel):
     def flags(self) -> dict[str, str]:
         """Return flag -> value for `atc`, without shapes, format, gears' open dimensions and files."""
         left_to_others = {"input_shape", "input_format", *FILE_OPTIONS}
-        return {name: _text(name, value) for name, value in self if value is not None and name not in left_to_others}
+        return {name: text for name, text in self.written().items() if name not in left_to_others}
+
+    def written(self) -> dict[str, str]:
+        """Return option -> value for all that is set, as ATC writes it; of files their digest."""
+        return {name: _text(name, value) for name, value in self if value is not None}
 
 
 _A_FILE: Final = "the SHA-256 of an uploaded file"

@@ -67,6 +67,18 @@ def test_wrong_options_are_refused_before_anything_is_sent(
     assert not (tmp_path / "store").exists()
 
 
+def test_a_dry_run_shows_what_atc_will_be_asked(convert: Convert) -> None:
+    """The chip, the options and the files by their digest: nothing else tells what was understood."""
+    answer = convert(
+        *("--atc", "modify_mixlist=mix.json", "--atc", "out_nodes=a:0;b:1", "--precision", "mixed"),
+        *("--cann", "8.0.RC2", "--soc", "Ascend310P3", "--dry-run", "-o", "md"),
+    )
+    assert answer.code == 0, answer.err
+    (line,) = [line for line in answer.out.splitlines() if line.startswith("| convert")]
+    digest = hashlib.sha256(MIXLIST.encode()).hexdigest()[:12]
+    assert f"bs 1, mixed, out_nodes=a:0;b:1, modify_mixlist={digest}, CANN 8.0.RC2 | Ascend310P3 |" in line
+
+
 def test_a_table_holds_what_a_guide_needs(tmp_path: Path) -> None:
     """Its files lie beside it; what is typed comes first."""
     (tmp_path / "mix.json").write_text(MIXLIST)
