@@ -115,6 +115,12 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _install(options: argparse.Namespace) -> None:
+    try:
+        service_time = ServiceTime(
+            base_ms=options.service_ms, per_sample_ms=options.per_sample_ms, jitter=options.jitter, seed=options.seed
+        )
+    except ValueError as error:
+        raise FleetFileError(str(error)) from error
     plan = FleetPlan(
         cards=options.cards,
         chip=options.chip,
@@ -123,9 +129,7 @@ def _install(options: argparse.Namespace) -> None:
         memory_mb=options.memory_mb,
         driver=options.driver,
         mode=Mode.TIMED if options.timed else Mode.COMPUTED,
-        service_time=ServiceTime(
-            base_ms=options.service_ms, per_sample_ms=options.per_sample_ms, jitter=options.jitter, seed=options.seed
-        ),
+        service_time=service_time,
     )
     kept = Home(options.home).fleet_path.exists() and not options.force
     home = install(options.home, plan, force=options.force)
@@ -148,7 +152,7 @@ def _put_fault(home: Home, options: argparse.Namespace) -> None:
     try:
         fault = Fault(**{name: getattr(options, name) for name in names})
     except ValueError as error:
-        raise FleetFileError(f"{error}; DEVICE is a logic id, or `{_HOST}`") from error
+        raise FleetFileError(str(error)) from error
 
     def put(fleet: Fleet) -> Fleet:
         if fault.device is not None and fleet.chip(fault.device) is None:

@@ -4,6 +4,7 @@ The OM runs on the emulated runtime only. Exit code 0 and the success line, or 2
 """
 
 import os
+import signal
 import sys
 import time
 from datetime import UTC, datetime
@@ -75,11 +76,18 @@ def _suffer(home: Home) -> None:
         time.sleep(slow.seconds)  # the wait is the fault
     killed = _strike(home, FaultKind.ATC_KILLED)
     if killed is not None:
-        os.kill(os.getpid(), killed.signal)
+        _die(killed.signal)
     failed = _strike(home, FaultKind.ATC_FAILED)
     if failed is not None:
         code, _, text = failed.text.partition(":")
         raise AtcError(code.strip(), text.strip())
+
+
+def _die(number: int) -> None:
+    """Die by a signal, also by one that Python ignores or would make an exception of."""
+    if number != signal.SIGKILL:
+        signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def _strike(home: Home, kind: FaultKind) -> Fault | None:

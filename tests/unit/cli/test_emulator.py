@@ -2,10 +2,12 @@
 
 import subprocess
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
 from cli import command_tree
+from cli.emulator import fault
 from cli.emulator.fault import FaultKind
 from cli.fleet import emulated
 from emulator import __main__ as program
@@ -72,6 +74,36 @@ def test_what_is_wrong_is_a_sentence(npuq: Npuq, home: Home, tmp_path: Path) -> 
         assert answer.code == 2
         assert len(answer.err.splitlines()) == 1
     assert home.fleet().faults == ()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(("0", "slow", f"--factor={value}") for value in ("-3", "0.5", "nan", "inf")),
+        *(("host", "atc_slow", f"--seconds={value}") for value in ("-4", "nan", "1e300")),
+        *(("host", "atc_killed", f"--signal={value}") for value in ("0", "999", "17", "19", "32")),
+        *(("0", "leak", "--memory-mb=0"), ("0", "hang", "--count=0"), ("host", "atc_failed", "--text= ")),
+    ],
+)
+def test_impossible_faults_are_refused(npuq: Npuq, home: Home, arguments: tuple[str, ...]) -> None:
+    """A number that would have no effect, or end the tool with a traceback; what is wrong with it is said."""
+    answer = npuq("emulator", "fault", *arguments)
+    assert (answer.code, home.fleet().faults) == (2, ())
+    assert arguments[2].removeprefix("--").partition("=")[0].replace("-", "_") in answer.err.replace("-", "_")
+
+
+def test_an_impossible_model_of_time_is_refused(npuq: Npuq, tmp_path: Path) -> None:
+    """A service time is no less than nothing."""
+    answer = npuq("emulator", "install", "--cards", "1", "--timed", "--service-ms=nan")
+    assert (answer.code, "base_ms nan is not between" in answer.err) == (2, True)
+    assert not (tmp_path / "emulator").exists()
+
+
+def test_ranges_of_faults_are_the_emulators() -> None:
+    """The command line says the same bounds."""
+    hints = get_type_hints(fault.command, include_extras=True)
+    options = {name: hints[name].__metadata__[0] for name in fleet.FAULT_RANGES}
+    assert {name: (option.min, option.max) for name, option in options.items()} == fleet.FAULT_RANGES
 
 
 def test_kinds_of_faults_are_the_emulators() -> None:
