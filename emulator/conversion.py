@@ -33,6 +33,7 @@ def convert(options: AtcOptions, toolkit_version: str) -> Path:
     """
     model = onnx_graph.load(options.model)
     shapes = {name: shape.sizes for name, shape in options.input_shapes.items()}
+    options.kept.check((node.name, node.op_type) for node in model.graph.node)
     onnx_graph.set_shapes(model, shapes)
     onnx_graph.cut(model, options.out_nodes)
     kinds = onnx_graph.output_kinds(model, options.output_types)

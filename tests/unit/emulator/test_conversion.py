@@ -334,3 +334,21 @@ def test_operators_of_branches_are_looked_at_too(compile_model: Compile, tmp_pat
     onnx.save(model, tmp_path / "branches.onnx")
     with pytest.raises(AtcError, match=r"\[AddDsl, optype \[ai.onnx::11::AddDsl\]\]"):
         compile_model(model=str(tmp_path / "branches.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("conv\nnope\n", "config file contains 1 operator not in the graph, op name:nope"),
+        ("OpType::Softmax\nnope", "contains 2 operators not in the graph, op name:nope op type:Softmax"),
+        ("\n".join(f"n{number}" for number in range(10, 21)), "contains 11 operators .* op name:n19 \\.\\."),
+    ],
+)
+def test_what_keeps_its_type_has_to_be_there(text: str, words: str, compile_model: Compile, tmp_path: Path) -> None:
+    """A node that the model lacks would be kept by nobody, and the person would believe it."""
+    (tmp_path / "keep.cfg").write_text(text)
+    with pytest.raises(AtcError, match=words) as caught:
+        compile_model(keep_dtype=str(tmp_path / "keep.cfg"))
+    assert caught.value.code == "E10003"
+    (tmp_path / "keep.cfg").write_text("conv\nOpType::Conv2D\n")
+    compile_model(keep_dtype=str(tmp_path / "keep.cfg"))
