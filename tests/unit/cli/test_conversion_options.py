@@ -79,6 +79,16 @@ def test_a_dry_run_shows_what_atc_will_be_asked(convert: Convert) -> None:
     assert f"bs 1, mixed, out_nodes=a:0;b:1, modify_mixlist={digest}, CANN 8.0.RC2 | Ascend310P3 |" in line
 
 
+def test_dynamic_aipp_is_for_conversions_alone(npuq: Npuq, convert: Convert, tmp_path: Path) -> None:
+    """The steps feed pictures and no parameters of their preparation; who only converts has a program that does."""
+    (tmp_path / "aipp.cfg").write_text("aipp_op { aipp_mode: dynamic\n max_src_image_size: 150528 }")
+    options = ("--onnx", "m.onnx", "--atc", "insert_op_conf=aipp.cfg", "--soc", "Ascend310P3")
+    answer = npuq("submit", "benchmark", "mobilenet_v1", *options)
+    assert (answer.code, "write aipp_mode: static" in answer.err) == (2, True)
+    assert not list(Outbox(tmp_path / "outbox").pending())
+    assert convert("--atc", "insert_op_conf=aipp.cfg").code == 0
+
+
 def test_a_table_holds_what_a_guide_needs(tmp_path: Path) -> None:
     """Its files lie beside it; what is typed comes first."""
     (tmp_path / "mix.json").write_text(MIXLIST)
