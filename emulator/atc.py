@@ -55,6 +55,7 @@ def main(arguments: list[str]) -> int:
 
 def _convert(arguments: list[str], toolkit_version: str) -> str:
     """Convert and return the name of the OM; raises AtcError."""
+    from emulator import atc_tuning
     from emulator.atc_flags import parse
     from emulator.conversion import convert
 
@@ -62,6 +63,8 @@ def _convert(arguments: list[str], toolkit_version: str) -> str:
     try:
         options = parse(arguments)
         threshold = options.log
+        if options.tunes:
+            _say(atc_tuning.announce())
         atc_log.write(threshold, "info", f"convert {options.model}", _now())
         return convert(options, toolkit_version).stem
     except AtcError as error:
@@ -107,11 +110,12 @@ def _say(text: str) -> None:
 
 
 def error_block(error: AtcError) -> str:
-    """Return the error as ATC prints it: code, pid, time, text, solution."""
+    """Return the error as ATC prints it: code, pid, time, text, solution, and where it was traced to."""
     lines = [f"{error.code}: [PID: {os.getpid()}] {atc_log.stamp(_now())} {error.text}"]
     if error.solution:
         lines.append(f"        Solution: {error.solution}")
-    lines.append("        TraceBack (most recent call last):")
+    if error.trace:
+        lines += ["        TraceBack (most recent call last):", f"        {error.trace}"]
     return "\n".join(lines)
 
 

@@ -88,6 +88,7 @@ def _check_kernels(model: "ModelProto") -> None:
                 f"No supported Ops kernel and engine are found for [{node.name}], optype [{node.op_type}].",
                 "1. Check that the OPP component is installed properly. 2. Submit an issue to request for the support "
                 "of this operator type.",
+                trace="build graph failed, graph id:0, ret:-1[FUNC:BuildModel][FILE:ge_generator.cc][LINE:1498]",
             )
 
 
