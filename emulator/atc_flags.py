@@ -81,6 +81,7 @@ _NOT_EMULATED: Final = frozenset(
         "enable_graph_parallel",
     }
 )
+_TUNERS: Final = frozenset({"RL", "GA"})
 _ABBREVIATED: Final = 10
 _OUTPUT_TYPES: Final = {"FP32": "float32", "FP16": "float16", "UINT8": "uint8"}
 
@@ -111,6 +112,7 @@ class AtcOptions:
         output_types: of the outputs.
         fp16_inputs: names of the inputs that take float16.
         aipp: preprocessing on the chip, by input.
+        tunes: whether tuning was asked for, which has an effect on the host only.
         log: level.
         debug_dir: where `kernel_meta` is left.
     """
@@ -128,6 +130,7 @@ class AtcOptions:
     output_types: OutputTypes
     fp16_inputs: tuple[str, ...]
     aipp: tuple[aipp.AippOp, ...]
+    tunes: bool
     log: str
     debug_dir: Path
 
@@ -166,6 +169,7 @@ def parse(arguments: Sequence[str]) -> AtcOptions:
         output_types=_output_types(flags.get("output_type", "")),
         fp16_inputs=tuple(name.strip() for name in flags.get("input_fp16_nodes", "").split(";") if name.strip()),
         aipp=aipp.read(Path(flags["insert_op_conf"])) if "insert_op_conf" in flags else (),
+        tunes="auto_tune_mode" in flags,
         log=flags.get("log", "null"),
         debug_dir=Path(flags.get("debug_dir", ".")),
     )
@@ -203,6 +207,8 @@ def _check_framework(flags: dict[str, str]) -> None:
 
 
 def _check_value(flag: str, value: str) -> None:
+    if flag == "auto_tune_mode" and not _TUNERS.issuperset(value.split(",")):
+        raise invalid_value("--auto_tune_mode", value, 'it is "RL", "GA" or "RL,GA".')
     if flag == "aicore_num" and not (value.isdecimal() and int(value) > 0):
         raise invalid_value("--aicore_num", value, "The value must be a positive integer.")
     choices = _CHOICES.get(flag)

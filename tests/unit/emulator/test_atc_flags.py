@@ -56,6 +56,8 @@ def test_the_guides_command_line_is_understood() -> None:
         ({"input_shape": "image:0,3,8,8"}, "E10011", "positive integers"),
         ({"input_shape": "image:8~2,3"}, "E10002", "correct sample is"),
         ({"input_shape_range": "image:[1~8,3]"}, "E10047", "mutually exclusive"),
+        ({"auto_tune_mode": "RL,XX"}, "E10001", '"RL", "GA" or "RL,GA"'),
+        ({"auto_tune_mode": ""}, "E10001", "[--auto_tune_mode]"),
         ({"aicore_num": "0"}, "E10001", "positive integer"),
         ({"out_nodes": "conv"}, "E10001", "correct sample is"),
         ({"output_type": "INT8"}, "E10001", "FP32, FP16, UINT8"),
