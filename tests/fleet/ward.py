@@ -63,6 +63,7 @@ class Ward:
         path = write_tiny_onnx(self._folder / "tiny.onnx", seed=next(_SEEDS) if seed is None else seed, first=first)
         spec = benchmark_spec(upload(self.fleet.client, path), loops=loops)
         self.fleet.client.submit(spec)
+        wait_until(lambda: self.is_planned(spec.run_id), "the run is planned", LIMIT_SECONDS)
         return spec.run_id
 
     def ends(self, run_id: str, state: RunState) -> JobRecord:
