@@ -33,7 +33,7 @@ test: install
 	$(BIN)/lint-imports
 	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
 		$(BIN)/npuq --home "$$home" db upgrade && $(BIN)/npuq --home "$$home" db check
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q --numprocesses 2 --dist loadgroup
 
 bench: install
 	@$(BIN)/python -m benchmarks

@@ -97,21 +97,32 @@ def _job_reason(job: JobRecord) -> str:
     return one_line(job.error.message if job.error and job.state in FINAL_JOB_STATES else job.reason)
 
 
-def plan_view() -> View[NewJob]:
-    """Return the view of jobs that are only planned."""
+def plan_view(reused: frozenset[str]) -> View[NewJob]:
+    """Return the view of jobs that are only planned; `reused` holds the labels of work that is there already."""
     return View(
         columns=(
             Column(header="KIND", text=lambda job: job.kind),
             Column(header="LABEL", text=lambda job: job.label),
-            Column(header="PARAMETERS", text=lambda job: parameters(job.params)),
-            Column(header="CHIP", text=lambda job: job.soc_version or "-"),
+            Column(header="PARAMETERS", text=_planned_parameters),
+            Column(header="CHIP", text=lambda job: job.soc_version or job.params.get("soc_version") or "-"),
             Column(header="AFTER", text=_planned_parents),
+            Column(header="REUSED", text=lambda job: "yes" if job.label in reused else ""),
         ),
-        document=documents.planned_job_document,
+        document=lambda job: documents.planned_job_document(job, reused),
         fields=documents.PLANNED_JOB_FIELDS,
         name=lambda job: job.label,
         empty="nothing to do",
     )
+
+
+def _planned_parameters(job: NewJob) -> str:
+    """Return the parameters, with what ATC will be asked of a conversion: `bs 8, fp16, log=info, CANN 8.0.0`."""
+    from npuq.atc_options import read_options
+
+    options = read_options(job.params.get("atc", {}))
+    asked = {name: value[:SHORT_JOB] if name in options.files else value for name, value in options.written().items()}
+    cann = [f"CANN {job.params['cann']}"] if job.params.get("cann") else []
+    return ", ".join([parameters(job.params), *(f"{name}={value}" for name, value in asked.items()), *cann])
 
 
 def _planned_parents(job: NewJob) -> str:

@@ -1,6 +1,6 @@
 """Jobs whose inputs are there: reused from equal work, put behind equal work that is under way, or queued."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,18 +8,16 @@ from sqlalchemy import Connection
 
 from db import devices, job_queries, jobs
 from db.engine import Database
-from db.records import JobRecord
+from db.records import DeviceRecord, JobRecord
 from npuq.config import Settings
 from npuq.errors import NpuqError
 from npuq.log import get_logger
-from npuq.specs import TOOLCHAIN_PREFIX, content_key
-from npuq.states import DeviceKind, JobKind, Quality
-from scheduler.placement import is_working
+from npuq.states import DeviceKind, JobKind
+from scheduler.reuse import is_stored, key_of, trusted
+from scheduler.toolchains import Toolchains
 
 BATCH: Final = 200
 """Jobs moved in one transaction."""
-#: Parameters that say how a thing is called, not what is computed.
-_NAMES_ONLY: Final = frozenset({"dataset"})
 log = get_logger(__name__)
 
 
@@ -57,7 +55,7 @@ def release_ready(database: Database, settings: Settings, has_artifact: Callable
     with database.read() as connection:
         doomed = job_queries.any_doomed(connection)
         ready = job_queries.ready(connection, BATCH)
-        toolchains = _toolchains(connection, settings) if ready else Toolchains()
+        toolchains = Toolchains.of(_slots(connection, settings)) if ready else Toolchains()
         candidates = [_candidate(connection, job, toolchains) for job in ready]
     moves = _decide(candidates, has_artifact)
     skipped = database.transact(jobs.skip_doomed) if doomed else 0
@@ -67,47 +65,21 @@ def release_ready(database: Database, settings: Settings, has_artifact: Callable
     return skipped + database.transact(lambda connection: sum(_apply(connection, move) for move in moves))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Toolchains:
-    """Which toolchains convert on the working hosts: the newest of those that are a host's default, and all."""
-
-    newest: str | None = None
-    known: frozenset[str] = frozenset()
-
-    def choose(self, job: JobRecord) -> tuple[str | None, str]:
-        """Return the toolchain for a conversion, or None and what the job waits for."""
-        asked = job.params.get("cann")
-        if asked is None:
-            return self.newest, "no host with ATC is online"
-        wanted = f"{TOOLCHAIN_PREFIX}{asked}"
-        return (wanted if wanted in self.known else None), f"no host with CANN {asked} is online"
-
-
-def _toolchains(connection: Connection, settings: Settings) -> Toolchains:
-    slots = devices.find(connection, suspect_seconds=settings.timing.suspect_seconds, kind=DeviceKind.HOST)
-    working = [slot for slot in slots if slot.toolchains and is_working(slot)]
-    return Toolchains(
-        newest=max((slot.toolchains[0] for slot in working), default=None),
-        known=frozenset(toolchain for slot in working for toolchain in slot.toolchains),
-    )
+def _slots(connection: Connection, settings: Settings) -> list[DeviceRecord]:
+    return devices.find(connection, suspect_seconds=settings.timing.suspect_seconds, kind=DeviceKind.HOST)
 
 
 def _candidate(connection: Connection, job: JobRecord, toolchains: Toolchains) -> _Candidate:
-    toolchain, missing = toolchains.choose(job) if job.kind is JobKind.CONVERT else (None, "")
-    key = _key(job, job_queries.inputs_of(connection, job), toolchain)
+    toolchain, missing = toolchains.choose(job.params) if job.kind is JobKind.CONVERT else (None, "")
+    key = key_of(job, job_queries.inputs_of(connection, job), toolchain)
     return _Candidate(
         job=job,
         key=key,
         toolchain=toolchain,
         missing="" if toolchain else missing,
-        done=None if job.fresh else _trusted(job_queries.equal_succeeded(connection, key)),
+        done=None if job.fresh else trusted(job_queries.equal_succeeded(connection, key)),
         busy=None if job.fresh else job_queries.equal_active(connection, key),
     )
-
-
-def _trusted(done: JobRecord | None) -> JobRecord | None:
-    """Return equal work unless it was a measurement that does not count: that one is kept, and never used."""
-    return done if done is not None and done.facts.get("quality", Quality.CLEAN) == Quality.CLEAN else None
 
 
 def _decide(candidates: Sequence[_Candidate], has_artifact: Callable[[str], bool]) -> list[_Move]:
@@ -117,7 +89,7 @@ def _decide(candidates: Sequence[_Candidate], has_artifact: Callable[[str], bool
         job, key = candidate.job, candidate.key
         busy = candidate.busy or (None if job.fresh else taken.get(key))
         try:
-            reusable = candidate.done is not None and _is_stored(candidate.done, has_artifact)
+            reusable = candidate.done is not None and is_stored(candidate.done, has_artifact)
         except NpuqError as error:
             moves.append(_Move(job=job, reason=f"whether equal work can be reused is unknown: {error}"))
             continue
@@ -133,10 +105,6 @@ def _decide(candidates: Sequence[_Candidate], has_artifact: Callable[[str], bool
     return moves
 
 
-def _is_stored(job: JobRecord, has_artifact: Callable[[str], bool]) -> bool:
-    return all(has_artifact(digest) for digests in job.outputs.values() for digest in digests)
-
-
 def _apply(connection: Connection, move: _Move) -> bool:
     """Write a move; True when it brought the job on."""
     if move.reason is not None:
@@ -146,14 +114,3 @@ def _apply(connection: Connection, move: _Move) -> bool:
         log.info("job_reused", job_id=move.job.job_id, twin=move.twin)
         return jobs.reuse(connection, move.job.job_id, content_key=move.key, twin_id=move.twin)
     return jobs.enqueue(connection, move.job.job_id, content_key=move.key, toolchain=move.toolchain)
-
-
-def _key(job: JobRecord, inputs: Mapping[str, tuple[str, ...]], toolchain: str | None) -> str:
-    return content_key(
-        job.kind,
-        recipe=job.recipe,
-        recipe_version=job.recipe_version,
-        inputs=inputs,
-        params={name: value for name, value in job.params.items() if name not in _NAMES_ONLY},
-        toolchain=toolchain or "",
-    )

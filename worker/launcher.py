@@ -26,6 +26,7 @@ from npuq.log import get_logger
 from tasks.ascend_signals import OWN_FILE_NAME, OWN_FILE_VARIABLE, Tool, signals
 from worker import discovery
 from worker.chip_probe import ChipLook, ChipProbe
+from worker.emulated_tools import has_emulated_chips
 from worker.health_watch import HealthWatch
 from worker.interpreter import program_command
 from worker.locks import lock_folder
@@ -236,7 +237,7 @@ def run(settings: Settings) -> int:
     """Keep this host's workers alive until SIGTERM or SIGINT; returns the exit code."""
     database = open_database(settings.database)
     schema.require(database)
-    emulated = discovery.is_emulated(os.environ)
+    emulated = has_emulated_chips(os.environ)
     npu_smi = NpuSmi(
         lock_path=lock_folder(settings.home, emulated=emulated) / "npu-smi.lock",
         timeout_seconds=settings.timing.tool_timeout_seconds,

@@ -69,7 +69,13 @@ class Request:
         """Return the options of ATC that were typed, their files read; raises InvalidRequestError."""
         from cli.submitting.conversion import read_conversion
 
-        return read_conversion(self.atc or (), self.atc_table)
+        conversion = read_conversion(self.atc or (), self.atc_table)
+        if conversion.dynamic_aipp and not set(self.goals) <= {JobKind.EXPORT, JobKind.CONVERT}:
+            raise InvalidRequestError(
+                "insert_op_conf: a model with dynamic AIPP takes its parameters with every execution, and npuq's steps "
+                "give none; write aipp_mode: static, or only convert it: npuq submit convert"
+            )
+        return conversion
 
     def spec(self, run_id: str, kind: SourceKind, file: "NewArtifact", file_name: str) -> RunSpec:
         """Return the validated specification; raises InvalidRequestError."""

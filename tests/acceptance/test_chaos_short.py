@@ -7,15 +7,15 @@ import pytest
 
 from tests.chaos.driver import ChaosPlan, run_chaos
 
-SHORT_SQLITE = ChaosPlan(jobs=150, seed=11, chips=3, mean_wait_seconds=2.0, limit_seconds=200.0, loops=3)
+SHORT_SQLITE = ChaosPlan(jobs=150, seed=11, chips=3, mean_wait_seconds=2.0, limit_seconds=400.0, loops=3)
 SHORT_POSTGRESQL = ChaosPlan(
-    jobs=80, seed=12, chips=3, database="postgresql", mean_wait_seconds=1.0, limit_seconds=150.0, loops=3
+    jobs=80, seed=12, chips=3, database="postgresql", mean_wait_seconds=1.0, limit_seconds=400.0, loops=3
 )
 
 
 @pytest.mark.acceptance
 @pytest.mark.chaos
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("plan", [SHORT_SQLITE, SHORT_POSTGRESQL], ids=lambda plan: plan.database)
 def test_every_promise_is_kept_under_fire(plan: ChaosPlan, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing is lost, nothing counts twice, no chip has two owners; the line that is printed names the seed."""

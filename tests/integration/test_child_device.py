@@ -23,6 +23,7 @@ from tasks.predictions import read_predictions
 from tasks.protocols import ClassScores
 from tasks.steps import DatasetRef, DeviceRef, StepOutcome, StepRequest
 from tests.services.registered import register_folder
+from tests.services.waiting import wait_until
 from worker.attempt_log import AttemptLog
 from worker.child import Child, ChildConfig, EndResult
 from worker.child_protocol import Progress
@@ -287,7 +288,15 @@ def test_a_hanging_chip_can_be_cancelled(bench: Bench) -> None:
     assert bench.child.end(0.5) is EndResult.GONE
     thread.join(TIMEOUT)
     assert isinstance(answers[0], ErrorInfo)
-    assert [process for process in family if process.is_running()] == []
+    wait_until(lambda: not any(_lives(process) for process in family), "every process of the chip is gone", TIMEOUT)
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Tell whether a process still does something; one that nobody has buried yet does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 STRANGER = """

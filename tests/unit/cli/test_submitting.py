@@ -50,7 +50,10 @@ def _nothing_left_the_house(home: Path) -> bool:
         (("--batch-sizes", "4,4"), {}, "listed twice"),
         (("--batch-sizes", "0"), {}, "each is from 1 to 4096"),
         (("--precision", "fp12"), {}, "choose from fp16, mixed, fp32, origin"),
-        (("--soc", "310P3"), {}, "soc_version"),
+        (("--soc", "310P3"), {}, "did you mean Ascend310P3?"),
+        (("--soc", "310P3", "--dry-run"), {}, "soc_version"),
+        (("--soc", "Ascend310p3"), {}, "did you mean Ascend310P3?"),
+        (("--soc", "Ascend9999", "--dry-run"), {}, "npuq knows no such chip"),
         (("--name", "two\nlines"), {}, "name"),
     ],
 )
@@ -129,6 +132,17 @@ def test_a_chip_that_the_fleet_lacks_is_missed_aloud(on_paper: tuple[str, ...], 
     assert "warning: no Ascend910B3 is in the fleet now (it has Ascend310P3)" in answer.err
     assert "warning" not in npuq("submit", "benchmark", *given, "--soc", "Ascend310P3").err
     assert "warning" not in npuq("submit", "convert", *given, "--soc", "Ascend910B3").err
+
+
+@pytest.mark.usefixtures("sweep")
+@pytest.mark.parametrize("on_paper", [("--dry-run",), ()])
+def test_a_cann_that_the_fleet_lacks_is_missed_aloud(on_paper: tuple[str, ...], npuq: Npuq, tmp_path: Path) -> None:
+    """The conversion is accepted, as a host may come; its owner knows what it waits for."""
+    given = ("submit", "convert", "mobilenet_v1", "--weights", str(tmp_path / "weights.pth"), "--soc", "Ascend310P3")
+    answer = npuq(*given, "--cann", "9.9", *on_paper)
+    assert answer.code == 0
+    assert "warning: no CANN 9.9 is in the fleet now (it has 8.0.0)" in answer.err
+    assert "warning" not in npuq(*given, "--cann", "8.0.0", *on_paper).err
 
 
 def test_why_names_the_chip_that_a_run_waits_for(npuq: Npuq, sqlite_world: World) -> None:

@@ -1,5 +1,6 @@
 """How options of ATC and versions of CANN travel from a specification to the job, the toolchain and the device."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ from npuq.specs import RunSpec
 from npuq.states import DeviceKind, DeviceState, JobKind, JobState
 from scheduler.placement import can_run
 from scheduler.plan import plan_run
-from scheduler.release import Toolchains
+from scheduler.toolchains import Toolchains
 from tasks import registry
 
 DIGEST = "a" * 64
@@ -174,13 +175,25 @@ def test_gears_that_do_not_fit_the_recipe_are_refused_by_the_plan() -> None:
         conversions(atc={"dynamic_dims": [[1], [2]]})
 
 
+def test_a_chip_that_nobody_knows_is_refused_by_the_plan() -> None:
+    """Unless it is registered: the next generation is not in any list."""
+    unknown = "Ascend310p3"
+    with pytest.raises(InvalidRequestError, match=r"npuq knows no such chip.*did you mean Ascend310P3\?"):
+        conversions(soc_version=unknown)
+    with pytest.raises(InvalidRequestError, match="the Name in npu-smi info"):
+        conversions(soc_version="Ascend9999")
+    chip = replace(slot(""), kind=DeviceKind.NPU, state=DeviceState.LOST, soc_version=unknown)
+    (convert,) = plan_run(spec(soc_version=unknown), registry.get("mobilenet_v1"), None, [chip])
+    assert convert.params["soc_version"] == unknown
+
+
 def test_a_version_is_found_among_those_side_by_side() -> None:
     """Without a wish the newest default converts; a wish waits for a host that has it, and says so."""
     toolchains = Toolchains(newest="cann-8.0", known=frozenset({"cann-8.0", "cann-7.0"}))
-    assert toolchains.choose(job())[0] == "cann-8.0"
-    assert toolchains.choose(job(cann="7.0"))[0] == "cann-7.0"
-    assert toolchains.choose(job(cann="9.0")) == (None, "no host with CANN 9.0 is online")
-    assert Toolchains().choose(job()) == (None, "no host with ATC is online")
+    assert toolchains.choose({})[0] == "cann-8.0"
+    assert toolchains.choose({"cann": "7.0"})[0] == "cann-7.0"
+    assert toolchains.choose({"cann": "9.0"}) == (None, "no host with CANN 9.0 is online")
+    assert Toolchains().choose({}) == (None, "no host with ATC is online")
 
 
 def test_a_slot_serves_every_toolchain_it_has() -> None:
