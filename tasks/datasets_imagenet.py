@@ -12,7 +12,7 @@ ILSVRC devkit's own ids (1 to 1000, another order) are not that; a file with a 1
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -49,11 +49,6 @@ class ImageNetDataset:
     def label(self, image_id: str) -> int:
         """Return the class id of an image, 0 to 999; raises DatasetError for an unknown id."""
         return int(self.registered(image_id).label)
-
-    def first(self, count: int) -> "ImageNetDataset":
-        """Return the view of the first `count` images."""
-        kept = self.image_ids[:count]
-        return replace(self, image_ids=kept, entries={image_id: self.entries[image_id] for image_id in kept})
 
 
 class ImageNetFormat:

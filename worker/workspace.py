@@ -1,6 +1,7 @@
 """The private folder of one attempt, and what lies in it before the step begins."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -11,9 +12,9 @@ from db.engine import Database
 from db.records import Assignment, DeviceRecord
 from npuq.errors import DatasetError
 from npuq.states import DeviceKind
-from tasks.steps import DatasetRef, DeviceRef, StepRequest
+from tasks.steps import DatasetRef, DeviceRef, ImageListRef, StepRequest
 
-_SUFFIX: Final = {"weights": ".pth", "onnx": ".onnx", "om": ".om", "predictions": ".npz"}
+_SUFFIX: Final = {"weights": ".pth", "onnx": ".onnx", "om": ".om", "predictions": ".npz", "images": ".txt"}
 
 _MAX_NAME_BYTES: Final = 200  # file systems take 255, and tools add endings
 
@@ -70,7 +71,7 @@ class Workspace:
             inputs=files,
             input_digests=given.inputs,
             workdir=self.step,
-            dataset=self._dataset(database, store),
+            dataset=self._dataset(database, store, files.get("images", ())),
             device=device_ref(given.device),
         )
 
@@ -84,7 +85,7 @@ class Workspace:
             return Path(f"{role}{number}", name)
         return Path(f"{role}{number}{_SUFFIX.get(role, '')}")
 
-    def _dataset(self, database: Database, store: ArtifactStore) -> DatasetRef | None:
+    def _dataset(self, database: Database, store: ArtifactStore, lists: Sequence[Path]) -> DatasetRef | None:
         name = self._assignment.params.get("dataset")
         if name is None:
             return None
@@ -102,8 +103,16 @@ class Workspace:
             digest=found.digest,
             samples=found.samples,
             manifest=datasets.fetch_manifest(store, found, self._path / "inputs" / "dataset.json"),
+            images=self._images(lists),
             host=self._assignment.device.host,
         )
+
+    def _images(self, lists: Sequence[Path]) -> ImageListRef | None:
+        chosen = self._assignment.params.get("images")
+        if chosen is None:
+            return None
+        (path,) = lists
+        return ImageListRef(path=path, digest=chosen["digest"], count=chosen["count"])
 
 
 def _is_file_name(text: str) -> bool:

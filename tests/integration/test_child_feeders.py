@@ -5,15 +5,16 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
-from npuq.errors import ChildLostError, DatasetChangedError, DatasetError
+from npuq.errors import ChildLostError, DatasetChangedError, DatasetError, InvalidRequestError
 from tasks.protocols import ClassScores, FedBatch, FeedOrder, Prediction
-from tasks.steps import DatasetRef
+from tasks.steps import DatasetRef, ImageListRef
 from tests.services.registered import register_folder
 from worker.feeder_process import FeederSettings
 from worker.feeders import ProcessFeederPool
@@ -107,6 +108,22 @@ def test_preprocessed_samples_are_shared_by_batch_sizes_and_shards(
     _, predictions = through(pool, order(dataset, batch_size=16))
     assert len(reads(dataset)) == SAMPLES
     assert scores(predictions) == [[2.0 * number, float(number)] for number in range(SAMPLES)]
+
+
+def test_an_order_over_a_part_takes_its_images_in_the_datasets_order(
+    pool: ProcessFeederPool, dataset: DatasetRef, tmp_path: Path
+) -> None:
+    """A list is in any order; positions count its images, and other images are not even read."""
+    listed = tmp_path / "part.txt"
+    listed.write_text("".join(f"image_{number:04d}\n" for number in reversed(range(0, SAMPLES, 10))))
+    part = replace(dataset, images=ImageListRef(path=listed, digest="1" * 64, count=15))
+    batches, predictions = through(pool, order(part, batch_size=4, start=5, stop=15))
+    assert list(predictions) == [f"image_{number:04d}" for number in range(50, SAMPLES, 10)]
+    assert [len(batch.image_ids) for batch in batches] == [4, 4, 2]
+    assert sorted(reads(dataset)) == list(predictions)
+    with pytest.raises(InvalidRequestError, match="15 images are used"):
+        pool.batches(order(part, batch_size=4, start=5, stop=16))
+    assert len(through(pool, order(dataset, batch_size=64))[1]) == SAMPLES  # a list is its own orders' only
 
 
 def test_a_damaged_image_is_named_and_the_pool_stays_usable(
