@@ -1,35 +1,33 @@
 """`npuq datasets verify`."""
 
-from typing import Annotated, Final
+from typing import Final
 
 import typer
 
+from cli.datasets.registered import DatasetArgument
 from cli.options import Output
 from cli.output import Format
 from cli.session import open_session
-from npuq.errors import DatasetError, NotFoundError
+from npuq.errors import DatasetError
 
 EXAMPLES: Final = ("npuq datasets verify imagenet",)
 
 
 def command(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A registered dataset.")],
+    name: DatasetArgument,
     output: Output = Format.TABLE,
 ) -> None:
     """Compare every file of a dataset's folder on this machine with its manifest; exit code 1 when any differs."""
     from cli.datasets.hashing import hashing_bar
     from cli.datasets.local import local_ref
+    from cli.datasets.registered import get_dataset
     from cli.datasets.view import differences_view
     from cli.output import show_many
-    from db import datasets
     from tasks.datasets import verify
 
     with open_session(ctx) as session:
-        with session.read() as connection:
-            found = datasets.get(connection, name)
-        if found is None:
-            raise NotFoundError(f"no dataset {name!r}; see: npuq datasets list")
+        found = get_dataset(session, name)
         with local_ref(session, found) as ref, hashing_bar(name) as progress:
             differences = verify(ref, progress=progress)
     show_many(differences, differences_view(f"{name}: all {found.samples} images are as registered"), output)

@@ -1,5 +1,6 @@
 """Registering and verifying datasets from the command line."""
 
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -128,3 +129,28 @@ def test_a_dry_run_needs_no_folder(npuq: Npuq, registered: Path, tmp_path: Path)
     answer = npuq("sweep", "mobilenet_v1", *options)
     assert answer.code == 0, answer.err
     assert {job["params"]["dataset_digest"] for job in answer.json if job["kind"] == "infer"} == {digest(npuq)}
+
+
+def test_a_demo_is_made_and_can_be_registered_as_it_is_told(npuq: Npuq, sqlite_world: World, tmp_path: Path) -> None:
+    """The last line is what to type next."""
+    del sqlite_world
+    made = npuq("datasets", "make-demo", "imagenet", str(tmp_path / "a set"), "--images", "3", "--seed", "7")
+    assert (made.code, made.out) == (0, "")
+    told = made.err.splitlines()
+    assert told[0] == f"wrote 3 images of 3 classes in val, their classes in val_label.txt: {tmp_path / 'a set'}"
+    assert npuq(*shlex.split(told[-1].removeprefix("Next: npuq "))).err.startswith("demo: 3 images")
+    again = npuq("datasets", "make-demo", "imagenet", str(tmp_path / "a set"))
+    assert (again.code, "holds something already" in again.err) == (2, True)
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_dataset_is_shown_and_forgotten(npuq: Npuq, root: Path) -> None:
+    """Its files stay; what is not registered is told in the same words everywhere."""
+    shown = npuq("datasets", "show", "small", "-o", "json").json
+    assert shown == npuq("datasets", "list", "-o", "json").json[0]
+    assert (shown["root"], shown["samples"], shown["in_store"]) == (str(root), 2, False)
+    assert "small is forgotten" in npuq("datasets", "remove", "small").err
+    assert (root / "val" / "a.JPEG").is_file()
+    for verb in ("remove", "show", "verify"):
+        answer = npuq("datasets", verb, "small")
+        assert (answer.code, answer.err) == (2, "error: no dataset 'small'; see: npuq datasets list\n")
