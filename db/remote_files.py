@@ -16,6 +16,7 @@ from fsspec.asyn import AsyncFileSystem
 from fsspec.callbacks import Callback
 from fsspec.core import url_to_fs
 
+from db.local_files import no_copy
 from npuq.config import redact
 from npuq.errors import ArtifactError, ConfigError
 
@@ -44,7 +45,6 @@ _CREDENTIALS: Final = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and wh
 _ADDRESS: Final = "check that it is up and that its address is right (store_url; for S3 also AWS_ENDPOINT_URL_S3)"
 _CERTIFICATE: Final = "name the authority of its certificate in AWS_CA_BUNDLE, and the host as the certificate does"
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-_ROOM: Final = "free some below NPUQ_HOME, or lower artifact_cache_bytes"
 
 
 class RemoteFiles:
@@ -125,7 +125,7 @@ class RemoteFiles:
             raise ArtifactError(f"the artifact store {self.url} refuses: {error}; {_CREDENTIALS}") from error
         except Exception as error:
             if isinstance(error, OSError) and error.errno in _FULL:
-                raise ArtifactError(f"no room for a copy of an artifact on this host: {error}; {_ROOM}") from error
+                raise no_copy(error) from error
             name, said = type(error).__name__, str(error).strip()
             raise ArtifactError(
                 f"cannot reach the artifact store {self.url}: {said or name}; {_advice(name, said)}"
