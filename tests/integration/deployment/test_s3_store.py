@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 from s3fs import S3FileSystem
 
 from db import remote_files
@@ -99,6 +100,14 @@ def test_equal_bytes_may_be_stored_by_many_at_once(
         (digest,) = set(hosts.map(put, range(4)))
     assert len(keys_of(s3_server, url)) == 1
     assert make_store("reader").fetch(digest).read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize(("status", "again"), [(500, True), (503, True), (403, False), (404, False), (None, False)])
+def test_what_the_server_failed_at_is_asked_again(status: int | None, *, again: bool) -> None:
+    """One of thousands of requests fails so; what it refuses it refuses the next time too."""
+    answer = {} if status is None else {"ResponseMetadata": {"HTTPStatusCode": status}}
+    assert remote_files.is_servers_trouble(ClientError(answer, "PutObject")) is again
+    assert not remote_files.is_servers_trouble(OSError("no answer at all"))
 
 
 KILLED = """

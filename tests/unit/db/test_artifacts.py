@@ -31,11 +31,18 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture(params=["local", "remote"])
+@pytest.fixture(params=["folder", "memory", "folders"])
 def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], ArtifactStore]:
-    """Return a maker of stores that share their bytes and have a cache each: a folder, and one behind fsspec."""
-    url = f"file://{tmp_path / 'store'}" if request.param == "local" else f"memory://{uuid.uuid4().hex}"
-    return lambda cache: ArtifactStore(url, tmp_path / "caches" / cache)
+    """Return a maker of stores that share their bytes and have a cache each.
+
+    A folder of this host; and behind fsspec, one that needs no folders and one that does.
+    """
+    urls = {
+        "folder": f"file://{tmp_path / 'store'}",
+        "memory": f"memory://{uuid.uuid4().hex}",
+        "folders": f"local://{tmp_path / 'remote'}",
+    }
+    return lambda cache: ArtifactStore(urls[request.param], tmp_path / "caches" / cache)
 
 
 @pytest.fixture
