@@ -98,7 +98,12 @@ def open_manifest(ref: DatasetRef) -> Manifest:
 
 
 def check_listing(ref: DatasetRef, manifest: Manifest) -> None:
-    """Compare names and sizes of all files on this host with a dataset's manifest; raises as `open_manifest`."""
+    """Compare names and sizes of all files on this host with a dataset's manifest; raises as `open_manifest`.
+
+    Of a dataset that is kept in the store, this host has the files that were asked for, and each is what it should be.
+    """
+    if ref.source is not None:
+        return
     differences = _moved(ref, manifest)
     if differences:
         raise changed_error(ref, differences)
@@ -177,8 +182,7 @@ def verify(ref: DatasetRef, *, progress: HashProgress | None = None) -> list[Dif
     manifest = read_manifest(ref)
     differences = _moved(ref, manifest)
     known = {difference.path for difference in differences}
-    files: list[FileEntry] = [*manifest.samples, *manifest.annotations]
-    same_size = {file.path: file for file in files if file.path not in known}
+    same_size = {file.path: file for file in manifest.files if file.path not in known}
     total_bytes = sum(file.size_bytes for file in same_size.values())
     hashed = hash_files(ref.root, same_size, total_bytes=total_bytes, progress=progress)
     rewritten = [
@@ -232,8 +236,9 @@ def _require_folder(root: Path, name: str, host: str | None = None) -> None:
     if not root.is_dir():
         where = "this host" if host is None else f"host {host}"
         raise DatasetMissingError(
-            f"The dataset {name!r} is not on {where}: there is no folder {root}. Mount or copy it there, or register "
-            "the folder where it lies with `npuq datasets add`."
+            f"The dataset {name!r} is not on {where}: there is no folder {root}. Mount or copy it there; or say where "
+            f"it lies there, with: npuq datasets add {name} FOLDER --host HOST, or keep it in the store for all hosts: "
+            f"npuq datasets add {name} FOLDER --store"
         )
 
 

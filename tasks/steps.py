@@ -39,11 +39,13 @@ class DatasetRef:
     Attributes:
         name: its name in the fleet.
         format: how its folder is laid out; see `tasks.datasets.FORMATS`.
-        root: its folder on this host.
+        root: its folder on this host; of a dataset with a `source`, a folder of the attempt's own.
         digest: SHA-256 of its manifest, and so of everything in it; part of content keys.
         samples: number of images.
         manifest: the manifest's file on this host; see `tasks.dataset_manifest`.
         images: the images that the job uses; None: all.
+        source: whom to ask for files that are not in `root` yet (`tasks.dataset_requests`), because they are kept in
+            the store; None: what is not in `root` is missing.
         host: this host's name in the fleet, for messages.
     """
 
@@ -54,6 +56,7 @@ class DatasetRef:
     samples: int
     manifest: Path
     images: ImageListRef | None = None
+    source: str | None = None
     host: str = field(default_factory=socket.gethostname)
 
     def to_json(self) -> dict[str, Any]:

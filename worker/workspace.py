@@ -2,6 +2,8 @@
 
 import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -13,6 +15,7 @@ from db.records import Assignment, DeviceRecord
 from npuq.errors import DatasetError
 from npuq.states import DeviceKind
 from tasks.steps import DatasetRef, DeviceRef, ImageListRef, StepRequest
+from worker.dataset_source import DatasetSource
 
 _SUFFIX: Final = {"weights": ".pth", "onnx": ".onnx", "om": ".om", "predictions": ".npz", "images": ".txt"}
 
@@ -25,6 +28,7 @@ class Workspace:
     def __init__(self, root: Path, assignment: Assignment) -> None:
         self._path = root / f"{assignment.job_id}.{assignment.attempt}"
         self._assignment = assignment
+        self._open = ExitStack()
 
     def __enter__(self) -> Self:
         shutil.rmtree(self._path, ignore_errors=True)
@@ -34,6 +38,7 @@ class Workspace:
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
+        self._open.close()
         shutil.rmtree(self._path, ignore_errors=True)
 
     @property
@@ -96,16 +101,30 @@ class Workspace:
             raise DatasetError(
                 f"dataset {name!r} was changed or removed since this run was planned; submit the run again"
             )
-        return DatasetRef(
+        host = self._assignment.device.host
+        folder = found.folder_on(host)
+        ref = DatasetRef(
             name=found.name,
             format=found.format,
-            root=Path(found.root),
+            root=Path(folder or found.root),
             digest=found.digest,
             samples=found.samples,
             manifest=datasets.fetch_manifest(store, found, self._path / "inputs" / "dataset.json"),
             images=self._images(lists),
-            host=self._assignment.device.host,
+            host=host,
         )
+        if found.in_store and (folder is None or not ref.root.is_dir()):
+            return self._from_store(ref, store)
+        return ref
+
+    def _from_store(self, dataset: DatasetRef, store: ArtifactStore) -> DatasetRef:
+        """Return a dataset whose files come from the store, into a folder of this attempt, as they are asked for."""
+        params = self._assignment.params
+        samples = slice(params.get("start", 0), params.get("stop", params.get("limit")))
+        ours = replace(dataset, root=self._path / "inputs" / "dataset")
+        ours.root.mkdir(parents=True)
+        source = self._open.enter_context(DatasetSource(store, ours, samples))
+        return replace(ours, source=source.address)
 
     def _images(self, lists: Sequence[Path]) -> ImageListRef | None:
         chosen = self._assignment.params.get("images")
