@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from cli.fleet_fit import absent_chips
+from cli.fleet_fit import absent_cann, absent_chips
 from cli.ids import SHORT_JOB
 from cli.views import counts_in_words
 from cli.words import ago, counted, duration
 from db.records import AttemptRecord, DeviceRecord, JobRecord, RunRecord
-from npuq.errors import Blame
+from npuq.errors import Blame, DatasetError
 from npuq.states import DEVICE_KIND_OF_JOB, DeviceKind, DeviceState, JobState, RunState
 
 _BLAME_WORDS: Mapping[Blame, str] = {
@@ -46,7 +46,11 @@ def explain_job(job: JobRecord, around: Circumstances) -> list[str]:
     again = f"try again with: npuq retry {job.job_id[:SHORT_JOB]}"
     match job.state:
         case JobState.WAITING:
-            sentences = [*_explain_waiting(first, around), *absent_chips([job.soc_version], around.devices)]
+            sentences = [
+                *_explain_waiting(first, job, around),
+                *absent_chips([job.soc_version], around.devices),
+                *absent_cann([job.params.get("cann")], around.devices),
+            ]
         case JobState.QUEUED:
             sentences = _explain_queued(first, job, around)
         case JobState.DISPATCHED | JobState.RUNNING:
@@ -59,7 +63,9 @@ def explain_job(job: JobRecord, around: Circumstances) -> list[str]:
         case JobState.CANCELLED:
             sentences = [f"{first}: a person said so", again]
         case JobState.FAILED | JobState.HELD:
-            sentences = [*_explain_failure(first, job, around), again]
+            stale = job.error is not None and job.error.code == DatasetError.code and job.error.blame is Blame.INPUT
+            # A run keeps the content of the dataset that it was planned with: no further try gets another one.
+            sentences = [*_explain_failure(first, job, around), *([] if stale else [again])]
     return sentences
 
 
@@ -72,10 +78,11 @@ def _explain_active(first: str, job: JobRecord, around: Circumstances) -> str:
     return f"{first}: given to {job.device_id}{sent}; its worker has not begun yet"
 
 
-def _explain_waiting(first: str, around: Circumstances) -> list[str]:
+def _explain_waiting(first: str, job: JobRecord, around: Circumstances) -> list[str]:
     missing = [parent for parent in around.parents if parent.state is not JobState.SUCCEEDED]
-    if not missing:
-        return [f"{first}: every input is there; the scheduler queues it next", *_no_leader(around)]
+    if not missing:  # only then has the scheduler a reason of its own not to queue it
+        why = job.reason or "every input is there; the scheduler queues it next"
+        return [f"{first}: {why}", *_no_leader(around)]
     shown = ", ".join(f"{parent.label} ({parent.state})" for parent in missing[:SHOWN_JOBS])
     more = f" and {len(missing) - SHOWN_JOBS} more" if len(missing) > SHOWN_JOBS else ""
     return [f"{first} for {shown}{more}", *_no_leader(around)]

@@ -103,8 +103,8 @@ def plan_view() -> View[NewJob]:
         columns=(
             Column(header="KIND", text=lambda job: job.kind),
             Column(header="LABEL", text=lambda job: job.label),
-            Column(header="PARAMETERS", text=lambda job: parameters(job.params)),
-            Column(header="CHIP", text=lambda job: job.soc_version or "-"),
+            Column(header="PARAMETERS", text=_planned_parameters),
+            Column(header="CHIP", text=lambda job: job.soc_version or job.params.get("soc_version") or "-"),
             Column(header="AFTER", text=_planned_parents),
         ),
         document=documents.planned_job_document,
@@ -112,6 +112,16 @@ def plan_view() -> View[NewJob]:
         name=lambda job: job.label,
         empty="nothing to do",
     )
+
+
+def _planned_parameters(job: NewJob) -> str:
+    """Return the parameters, with what ATC will be asked of a conversion: `bs 8, fp16, log=info, CANN 8.0.0`."""
+    from npuq.atc_options import read_options
+
+    options = read_options(job.params.get("atc", {}))
+    asked = {name: value[:SHORT_JOB] if name in options.files else value for name, value in options.written().items()}
+    cann = [f"CANN {job.params['cann']}"] if job.params.get("cann") else []
+    return ", ".join([parameters(job.params), *(f"{name}={value}" for name, value in asked.items()), *cann])
 
 
 def _planned_parents(job: NewJob) -> str:

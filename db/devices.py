@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, exists, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from db import device_events
@@ -18,6 +18,8 @@ FORGOTTEN_SECONDS: Final = 600.0
 """A device that its host has not seen for so long is not waited for."""
 #: States that people or health set; a launcher's registration does not change them.
 _KEPT: Final = (DeviceState.DRAINING, DeviceState.QUARANTINED)
+#: Drained by a launcher that is about to end: what the next one finds like this is its own again.
+_STOPPING: Final = and_(Device.state == DeviceState.DRAINING, Device.state_cause == DeviceCause.HOST_STOPPED)
 
 
 def _dialect(connection: Connection) -> Any:  # noqa: ANN401 - one of two modules
@@ -68,7 +70,8 @@ def register(
 
     Unless the list is `complete`, nothing is said about the others: nobody could look at them.
 
-    A device that people drained or health quarantined stays so. A lost one comes online when only its launcher was
+    A device that people drained or health quarantined stays so; one that a launcher drained because it stopped comes
+    online. A lost one comes online when only its launcher was
     away; a chip that had vanished has to prove itself first (`move`).
     """
     dialect = _dialect(connection)
@@ -97,11 +100,12 @@ def register(
     new = sorted(set(ids) - known)
     device_events.add(connection, new, DeviceState.ONLINE, DeviceCause.FOUND, "seen for the first time")
     proven = or_(Device.kind == DeviceKind.HOST, Device.state_cause != DeviceCause.VANISHED)
-    back = (Device.id.in_(ids), Device.state == DeviceState.LOST, proven)
+    back = (Device.id.in_(ids), or_(and_(Device.state == DeviceState.LOST, proven), _STOPPING))
     _move_all(connection, back, DeviceState.ONLINE, DeviceCause.RETURNED, "")
     if not complete:
         return
-    gone = (Device.host_id == host_id, Device.id.not_in(ids), Device.state.not_in([*_KEPT, DeviceState.LOST]))
+    still = or_(Device.state.not_in([*_KEPT, DeviceState.LOST]), _STOPPING)
+    gone = (Device.host_id == host_id, Device.id.not_in(ids), still)
     _move_all(connection, gone, DeviceState.LOST, DeviceCause.VANISHED, "no longer seen by its host")
 
 
@@ -150,9 +154,15 @@ def host_beat(connection: Connection, host_id: str) -> list[str]:
     return list(asked)
 
 
-def host_silent(connection: Connection, host_id: str) -> None:
-    """Say that a host's launcher stops in good order: its devices are lost at once."""
+def host_stopping(connection: Connection, host_id: str) -> None:
+    """Say that a host's launcher begins to stop: its devices finish what they have and are given nothing new."""
     here = (Device.host_id == host_id, Device.state.not_in([*_KEPT, DeviceState.LOST]))
+    _move_all(connection, here, DeviceState.DRAINING, DeviceCause.HOST_STOPPED, "its host is stopping")
+
+
+def host_silent(connection: Connection, host_id: str) -> None:
+    """Say that a host's launcher has stopped in good order: its devices are lost at once."""
+    here = (Device.host_id == host_id, or_(Device.state.not_in([*_KEPT, DeviceState.LOST]), _STOPPING))
     _move_all(connection, here, DeviceState.LOST, DeviceCause.HOST_STOPPED, "its host was stopped")
 
 

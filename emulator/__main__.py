@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -114,6 +115,12 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _install(options: argparse.Namespace) -> None:
+    try:
+        service_time = ServiceTime(
+            base_ms=options.service_ms, per_sample_ms=options.per_sample_ms, jitter=options.jitter, seed=options.seed
+        )
+    except ValueError as error:
+        raise FleetFileError(str(error)) from error
     plan = FleetPlan(
         cards=options.cards,
         chip=options.chip,
@@ -122,19 +129,21 @@ def _install(options: argparse.Namespace) -> None:
         memory_mb=options.memory_mb,
         driver=options.driver,
         mode=Mode.TIMED if options.timed else Mode.COMPUTED,
-        service_time=ServiceTime(
-            base_ms=options.service_ms, per_sample_ms=options.per_sample_ms, jitter=options.jitter, seed=options.seed
-        ),
+        service_time=service_time,
     )
     kept = Home(options.home).fleet_path.exists() and not options.force
     home = install(options.home, plan, force=options.force)
-    root = home.root
     if kept:
         sys.stderr.write("kept the fleet that is there; --force replaces it\n")
-    sys.stdout.write(
-        describe(home.fleet())
-        + f"\nexport PATH={root}/bin:$PATH\nexport PYTHONPATH={root}/python${{PYTHONPATH:+:$PYTHONPATH}}\n"
-        f"export ASCEND_TOOLKIT_HOME={root}/toolkit\n"
+    sys.stdout.write(f"{describe(home.fleet())}\n{_exports(home.root)}")
+
+
+def _exports(root: Path) -> str:
+    """Return what a shell needs to use the tools of a home, in the shell's own words."""
+    programs, modules, toolkit = (shlex.quote(str(root / name)) for name in ("bin", "python", "toolkit"))
+    return (
+        f"export PATH={programs}:$PATH\nexport PYTHONPATH={modules}${{PYTHONPATH:+:$PYTHONPATH}}\n"
+        f"export ASCEND_TOOLKIT_HOME={toolkit}\nexport {ENVIRONMENT_VARIABLE}={shlex.quote(str(root))}\n"
     )
 
 
@@ -143,7 +152,7 @@ def _put_fault(home: Home, options: argparse.Namespace) -> None:
     try:
         fault = Fault(**{name: getattr(options, name) for name in names})
     except ValueError as error:
-        raise FleetFileError(f"{error}; DEVICE is a logic id, or `{_HOST}`") from error
+        raise FleetFileError(str(error)) from error
 
     def put(fleet: Fleet) -> Fleet:
         if fault.device is not None and fleet.chip(fault.device) is None:

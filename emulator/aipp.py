@@ -108,7 +108,7 @@ def _check_fields(fields: dict[str, str]) -> None:
     if mode not in {"static", "dynamic"}:
         _refuse("When insert AIPP op, aipp_mode must be configured as static or dynamic")
     if mode == "dynamic":
-        _refuse("dynamic AIPP is not emulated")
+        _refuse("dynamic AIPP is not emulated: write aipp_mode: static, or convert with a real CANN")
     if fields.get("resize", "false") in {"true", "1"}:
         _refuse("resize is not emulated")
     if fields.get("input_format") not in FORMATS:

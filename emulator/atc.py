@@ -4,6 +4,7 @@ The OM runs on the emulated runtime only. Exit code 0 and the success line, or 2
 """
 
 import os
+import signal
 import sys
 import time
 from datetime import UTC, datetime
@@ -54,6 +55,7 @@ def main(arguments: list[str]) -> int:
 
 def _convert(arguments: list[str], toolkit_version: str) -> str:
     """Convert and return the name of the OM; raises AtcError."""
+    from emulator import atc_tuning
     from emulator.atc_flags import parse
     from emulator.conversion import convert
 
@@ -61,6 +63,8 @@ def _convert(arguments: list[str], toolkit_version: str) -> str:
     try:
         options = parse(arguments)
         threshold = options.log
+        if options.tunes:
+            _say(atc_tuning.announce())
         atc_log.write(threshold, "info", f"convert {options.model}", _now())
         return convert(options, toolkit_version).stem
     except AtcError as error:
@@ -75,11 +79,18 @@ def _suffer(home: Home) -> None:
         time.sleep(slow.seconds)  # the wait is the fault
     killed = _strike(home, FaultKind.ATC_KILLED)
     if killed is not None:
-        os.kill(os.getpid(), killed.signal)
+        _die(killed.signal)
     failed = _strike(home, FaultKind.ATC_FAILED)
     if failed is not None:
         code, _, text = failed.text.partition(":")
         raise AtcError(code.strip(), text.strip())
+
+
+def _die(number: int) -> None:
+    """Die by a signal, also by one that Python ignores or would make an exception of."""
+    if number != signal.SIGKILL:
+        signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def _strike(home: Home, kind: FaultKind) -> Fault | None:
@@ -99,11 +110,12 @@ def _say(text: str) -> None:
 
 
 def error_block(error: AtcError) -> str:
-    """Return the error as ATC prints it: code, pid, time, text, solution."""
+    """Return the error as ATC prints it: code, pid, time, text, solution, and where it was traced to."""
     lines = [f"{error.code}: [PID: {os.getpid()}] {atc_log.stamp(_now())} {error.text}"]
     if error.solution:
         lines.append(f"        Solution: {error.solution}")
-    lines.append("        TraceBack (most recent call last):")
+    if error.trace:
+        lines += ["        TraceBack (most recent call last):", f"        {error.trace}"]
     return "\n".join(lines)
 
 

@@ -6,13 +6,21 @@ code is of that family and the sentence is ours.
 
 
 class AtcError(Exception):
-    """A failure that ATC reports: its code (`E10001`) and the text after it."""
+    """A failure that ATC reports.
 
-    def __init__(self, code: str, text: str, solution: str = "") -> None:
+    Args:
+        code: for example `E10001`.
+        text: what comes after it.
+        solution: what ATC advises; empty: nothing.
+        trace: the line below "TraceBack", which a failure in a late stage has; empty: none, and no such heading.
+    """
+
+    def __init__(self, code: str, text: str, solution: str = "", *, trace: str = "") -> None:
         super().__init__(f"{code}: {text}")
         self.code = code
         self.text = text
         self.solution = solution
+        self.trace = trace
 
 
 def invalid_value(flag: str, value: str, reason: str, code: str = "E10001") -> AtcError:

@@ -81,6 +81,7 @@ _NOT_EMULATED: Final = frozenset(
         "enable_graph_parallel",
     }
 )
+_TUNERS: Final = frozenset({"RL", "GA"})
 _ABBREVIATED: Final = 10
 _OUTPUT_TYPES: Final = {"FP32": "float32", "FP16": "float16", "UINT8": "uint8"}
 
@@ -106,10 +107,12 @@ class AtcOptions:
         soc_version: what to compile for.
         precision_mode: of either flag; `force_fp16` when none is given.
         lowering: what that and the lists of operators make of it.
+        kept: what keeps its data type, for the check against the model; `lowering` has it too.
         out_nodes: `node:index` where the model is cut; empty: nowhere.
         output_types: of the outputs.
         fp16_inputs: names of the inputs that take float16.
         aipp: preprocessing on the chip, by input.
+        tunes: whether tuning was asked for, which has an effect on the host only.
         log: level.
         debug_dir: where `kernel_meta` is left.
     """
@@ -122,10 +125,12 @@ class AtcOptions:
     soc_version: str
     precision_mode: str
     lowering: Lowering
+    kept: atc_lists.Kept
     out_nodes: tuple[str, ...]
     output_types: OutputTypes
     fp16_inputs: tuple[str, ...]
     aipp: tuple[aipp.AippOp, ...]
+    tunes: bool
     log: str
     debug_dir: Path
 
@@ -149,6 +154,7 @@ def parse(arguments: Sequence[str]) -> AtcOptions:
     if "dynamic_dims" in flags and flags.get("input_format") != "ND":
         raise invalid_value("--input_format", flags.get("input_format", "NCHW"), "dynamic_dims needs ND.")
     precision_mode = _precision_mode(flags)
+    kept = atc_lists.read_kept(flags["keep_dtype"]) if "keep_dtype" in flags else atc_lists.Kept()
     return AtcOptions(
         model=Path(flags["model"]),
         output=Path(flags["output"]),
@@ -157,11 +163,13 @@ def parse(arguments: Sequence[str]) -> AtcOptions:
         input_format=flags.get("input_format", "NCHW"),
         soc_version=flags["soc_version"],
         precision_mode=precision_mode,
-        lowering=_lowering(flags, precision_mode),
+        lowering=_lowering(flags, precision_mode, kept),
+        kept=kept,
         out_nodes=_out_nodes(flags.get("out_nodes", "")),
         output_types=_output_types(flags.get("output_type", "")),
         fp16_inputs=tuple(name.strip() for name in flags.get("input_fp16_nodes", "").split(";") if name.strip()),
         aipp=aipp.read(Path(flags["insert_op_conf"])) if "insert_op_conf" in flags else (),
+        tunes="auto_tune_mode" in flags,
         log=flags.get("log", "null"),
         debug_dir=Path(flags.get("debug_dir", ".")),
     )
@@ -199,6 +207,8 @@ def _check_framework(flags: dict[str, str]) -> None:
 
 
 def _check_value(flag: str, value: str) -> None:
+    if flag == "auto_tune_mode" and not _TUNERS.issuperset(value.split(",")):
+        raise invalid_value("--auto_tune_mode", value, 'it is "RL", "GA" or "RL,GA".')
     if flag == "aicore_num" and not (value.isdecimal() and int(value) > 0):
         raise invalid_value("--aicore_num", value, "The value must be a positive integer.")
     choices = _CHOICES.get(flag)
@@ -229,7 +239,7 @@ def _precision_mode(flags: dict[str, str]) -> str:
     return flags.get("precision_mode") or flags.get("precision_mode_v2") or "force_fp16"
 
 
-def _lowering(flags: dict[str, str], precision_mode: str) -> Lowering:
+def _lowering(flags: dict[str, str], precision_mode: str, kept: atc_lists.Kept) -> Lowering:
     scope, rounds_results = (PRECISION_MODES | PRECISION_MODES_V2)[precision_mode]
     mixlist = atc_lists.Mixlist()
     if "modify_mixlist" in flags:
@@ -249,9 +259,9 @@ def _lowering(flags: dict[str, str], precision_mode: str) -> Lowering:
     return Lowering(
         scope=scope,
         rounds_results=rounds_results,
-        keep_types=mixlist.keep_float32,
+        keep_types=mixlist.keep_float32 | atc_lists.onnx_types(kept.types),
         lower_types=mixlist.lower,
-        keep_nodes=atc_lists.read_kept_nodes(flags["keep_dtype"]) if "keep_dtype" in flags else frozenset(),
+        keep_nodes=kept.nodes,
         precise_types=precise | (types if wants_precise else frozenset()),
         precise_vectors=wants_precise and not types,
         folds_batchnorm="fusion_switch_file" not in flags

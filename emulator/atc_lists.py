@@ -35,6 +35,8 @@ _ONNX_TYPES: Final = {
 }
 _PRECISE: Final = frozenset({"high_precision", "enable_float_32_execution", "enable_hi_float_32_execution"})
 _OP_PRECISIONS: Final = _PRECISE | {"high_performance", "support_out_of_bound_index", "super_performance"}
+_TYPE_PREFIX: Final = "OpType::"
+_SHOWN_ABSENT: Final = 10
 _BATCHNORM_PASSES: Final = frozenset({"ALL", "ConvBatchnormFusionPass"})
 
 
@@ -44,6 +46,31 @@ class Mixlist:
 
     keep_float32: frozenset[str] = frozenset()
     lower: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """What `--keep_dtype` names: nodes, and types of operators as they are written there.
+
+    An operator that the model lacks is refused with E10003, as the graph engine of 2022 does; its source of 2025 only
+    logs a warning. Nothing would be kept then, and nobody would know.
+    """
+
+    path: str = ""
+    nodes: frozenset[str] = frozenset()
+    types: frozenset[str] = frozenset()
+
+    def check(self, graph: Iterable[tuple[str, str]]) -> None:
+        """Refuse what is not among the nodes of a graph, given as (name, ONNX type); raises AtcError."""
+        there = list(graph)
+        names, types = {name for name, _ in there}, {kind for _, kind in there}
+        absent = [f"op name:{name}" for name in sorted(self.nodes - names)]
+        absent += [f"op type:{kind}" for kind in sorted(self.types) if not onnx_types([kind]) & types]
+        if absent:
+            shown = " ".join(absent[:_SHOWN_ABSENT]) + (" .." if len(absent) > _SHOWN_ABSENT else "")
+            operators = "operator" if len(absent) == 1 else "operators"
+            reason = f"config file contains {len(absent)} {operators} not in the graph, {shown}"
+            raise invalid_value("keep_dtype", self.path, reason, code="E10003")
 
 
 def onnx_types(names: Iterable[str]) -> frozenset[str]:
@@ -81,11 +108,18 @@ def read_precise_types(path: str) -> frozenset[str]:
     return _read("op_precision_mode", path, "it is not a list of operator types", read)
 
 
-def read_kept_nodes(path: str) -> frozenset[str]:
-    """Read one name of a node a line; raises AtcError, E10410 when the file is missing."""
+def read_kept(path: str) -> Kept:
+    """Read the name of a node or `OpType::` and a type a line; raises AtcError, E10410 when the file is missing."""
+
+    def read(text: str) -> Kept:
+        lines = frozenset(text.split())
+        types = frozenset(line.removeprefix(_TYPE_PREFIX) for line in lines if line.startswith(_TYPE_PREFIX))
+        nodes = frozenset(line for line in lines if not line.startswith(_TYPE_PREFIX))
+        return Kept(path=path, nodes=nodes, types=types)
+
     if not Path(path).is_file():
         raise AtcError("E10410", f"File [{path}] does not exist.", "Try again with a valid file directory.")
-    return _read("keep_dtype", path, "it is not a list of nodes", lambda text: frozenset(text.split()))
+    return _read("keep_dtype", path, "it is not a list of nodes", read)
 
 
 def read_fuses_batchnorm(path: str) -> bool:

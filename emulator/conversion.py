@@ -33,10 +33,12 @@ def convert(options: AtcOptions, toolkit_version: str) -> Path:
     """
     model = onnx_graph.load(options.model)
     shapes = {name: shape.sizes for name, shape in options.input_shapes.items()}
+    options.kept.check((node.name, node.op_type) for node in model.graph.node)
     onnx_graph.set_shapes(model, shapes)
     onnx_graph.cut(model, options.out_nodes)
+    kinds = onnx_graph.output_kinds(model, options.output_types)
     precision.lower(model, options.lowering)
-    onnx_graph.set_output_types(model, options.output_types)
+    onnx_graph.cast_outputs(model, kinds)
     pictures = _insert_aipp(model, options)
     onnx_graph.set_float16_inputs(model, options.fp16_inputs)
     onnx_graph.infer(model)

@@ -6,6 +6,7 @@ The JSON form is `fleet.json`; people and tests edit it. Nothing here touches fi
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from signal import Signals, valid_signals
 from typing import Any, Final, Self
 
 from npuq.errors import Blame, NpuqError
@@ -47,6 +48,31 @@ LASTING_FAULTS: Final = frozenset({FaultKind.ALARM, FaultKind.LOST, FaultKind.LE
 """Faults that are a state, not an event: they do not strike and are not counted."""
 HEALTH_WORDS: Final = ("OK", "Warning", "Alarm", "Critical", "UNKNOWN")
 """What npu-smi says of a chip's health."""
+FAULT_RANGES: Final[Mapping[str, tuple[int, int]]] = {
+    "count": (1, 1_000_000),
+    "factor": (1, 1_000_000),
+    "memory_mb": (1, 1_048_576),
+    "seconds": (0, 86_400),
+}
+"""Smallest and largest value of a fault's numbers."""
+_MODEL_RANGES: Final[Mapping[str, tuple[int, int]]] = {
+    "base_ms": (0, 86_400_000),
+    "per_sample_ms": (0, 86_400_000),
+    "jitter": (0, 1),
+}
+DEADLY_SIGNALS: Final = frozenset(valid_signals()) - {
+    *(Signals.SIGCHLD, Signals.SIGCONT, Signals.SIGURG, Signals.SIGWINCH),
+    *(Signals.SIGSTOP, Signals.SIGTSTP, Signals.SIGTTIN, Signals.SIGTTOU),
+}
+"""Signals that end a process which does not care for them: neither those that are ignored nor those that stop it."""
+
+
+def _check_ranges(values: object, ranges: Mapping[str, tuple[int, int]]) -> None:
+    """Raise ValueError for a number out of its range, which NaN always is; None stands for no number."""
+    for name, (least, most) in ranges.items():
+        value = getattr(values, name)
+        if value is not None and not least <= value <= most:
+            raise ValueError(f"{name} {value} is not between {least} and {most}")
 
 
 class Mode(StrEnum):
@@ -111,7 +137,7 @@ class Fault:
         device: logic id; None for the faults of the host, and for them only.
         kind: what.
         count: how often it still strikes; None: until it is cleared. Ignored by `LASTING_FAULTS`.
-        factor: how much slower, for `slow`.
+        factor: how many times slower, for `slow`.
         health: the word for `alarm`, one of `HEALTH_WORDS`.
         memory_mb: what leaked, for `leak`.
         seconds: how much longer, for `atc_slow`.
@@ -131,9 +157,15 @@ class Fault:
 
     def __post_init__(self) -> None:
         if (self.device is None) != (self.kind in HOST_FAULTS):
-            raise ValueError(f"{self.kind} is a fault of {'the host' if self.kind in HOST_FAULTS else 'a chip'}")
+            whose, place = ("the host", "`host`") if self.kind in HOST_FAULTS else ("a chip", "a chip's logic id")
+            raise ValueError(f"{self.kind} is a fault of {whose}: its device is {place}")
         if self.health not in HEALTH_WORDS:
             raise ValueError(f"health {self.health!r} is none of {', '.join(HEALTH_WORDS)}")
+        if self.signal not in DEADLY_SIGNALS:
+            raise ValueError(f"signal {self.signal} ends no process; 9 is SIGKILL")
+        if not self.text.strip():
+            raise ValueError("text is empty: atc always says something, for example `E19999: Inner Error!`")
+        _check_ranges(self, FAULT_RANGES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +183,9 @@ class ServiceTime:
     per_sample_ms: float = 0.5
     jitter: float = 0.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_ranges(self, _MODEL_RANGES)
 
     def mean_seconds(self, batch: int) -> float:
         """Return the time of one execution without jitter."""

@@ -1,6 +1,6 @@
 """What the emulated ATC does to an ONNX: reads it, cuts it, fixes or opens its shapes, and says what became of it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -9,7 +9,7 @@ from emulator.atc_flags import OutputTypes
 from emulator.atc_shapes import OPEN
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto, ValueInfoProto
+    from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
 NEWEST_OPSET: Final = 18
 #: Standard operators that no emulated chip has a kernel for; which they are on a real one depends on its CANN.
@@ -51,12 +51,21 @@ def load(path: Path) -> "ModelProto":
     return model
 
 
+def _all_nodes(graph: "GraphProto") -> Iterator["NodeProto"]:
+    """Walk over the nodes of a graph, and of the branches and bodies in it."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _all_nodes(attribute.g)
+
+
 def _check_parsers(model: "ModelProto") -> None:
     versions = {opset.domain or "ai.onnx": opset.version for opset in model.opset_import}
-    for node in model.graph.node:
+    for node in _all_nodes(model.graph):
         domain = node.domain or "ai.onnx"
         version = versions.get(domain, 0)
-        if domain != "ai.onnx" or version > NEWEST_OPSET or node.op_type in PARSER_LESS:
+        if domain != "ai.onnx" or version > NEWEST_OPSET or not _is_standard(node.op_type, version):
             raise AtcError(
                 "E19010",
                 f"No parser is registered for Op [{node.name}, optype [{domain}::{version}::{node.op_type}]].",
@@ -64,14 +73,22 @@ def _check_parsers(model: "ModelProto") -> None:
             )
 
 
+def _is_standard(operator: str, opset: int) -> bool:
+    """Tell whether ONNX has an operator in an opset, and whether it is one of tensors."""
+    from onnx import defs
+
+    return operator not in PARSER_LESS and bool(defs.has(operator, opset, ""))
+
+
 def _check_kernels(model: "ModelProto") -> None:
-    for node in model.graph.node:
+    for node in _all_nodes(model.graph):
         if node.op_type in KERNEL_LESS:
             raise AtcError(
                 "EZ3003",
                 f"No supported Ops kernel and engine are found for [{node.name}], optype [{node.op_type}].",
                 "1. Check that the OPP component is installed properly. 2. Submit an issue to request for the support "
                 "of this operator type.",
+                trace="build graph failed, graph id:0, ret:-1[FUNC:BuildModel][FILE:ge_generator.cc][LINE:1498]",
             )
 
 
@@ -220,19 +237,31 @@ def tensor_of(model: "ModelProto", node: str, flag: str) -> str:
     raise not_found(name, flag)
 
 
-def set_output_types(model: "ModelProto", types: OutputTypes) -> None:
-    """Cast outputs of numbers as `--output_type` says; raises AtcError."""
+def output_kinds(model: "ModelProto", types: OutputTypes) -> dict[str, str]:
+    """Return the outputs that `--output_type` singles out or means altogether: name -> numpy's name of the type.
+
+    To be asked while nodes still have the outputs that they had in the file: lowering puts others in between.
+
+    Raises:
+        AtcError: E10016 for a node that is not there, E10001 for one that is no output.
+    """
+    outputs = [value.name for value in model.graph.output]
+    kinds = {} if types.everywhere is None else dict.fromkeys(outputs, types.everywhere)
+    for node, kind in types.single:
+        tensor = tensor_of(model, node, "output_type")
+        if tensor not in outputs:
+            raise invalid_value("--output_type", node, "the node is not an output of the model.")
+        kinds[tensor] = kind
+    return kinds
+
+
+def cast_outputs(model: "ModelProto", kinds: Mapping[str, str]) -> None:
+    """Cast those outputs among `kinds` that are floating-point numbers; they keep their names."""
     from onnx import TensorProto
 
-    by_tensor = {tensor_of(model, node, "output_type"): kind for node, kind in types.single}
-    outputs = {value.name: value for value in model.graph.output}
-    for node, _ in types.single:
-        if tensor_of(model, node, "output_type") not in outputs:
-            raise invalid_value("--output_type", node, "the node is not an output of the model.")
-    for name, value in outputs.items():
-        wanted = by_tensor.get(name, types.everywhere)
-        if wanted is not None and value.type.tensor_type.elem_type in {TensorProto.FLOAT, TensorProto.FLOAT16}:
-            _cast_output(model, value, wanted)
+    for value in model.graph.output:
+        if value.name in kinds and value.type.tensor_type.elem_type in {TensorProto.FLOAT, TensorProto.FLOAT16}:
+            _cast_output(model, value, kinds[value.name])
 
 
 def _cast_output(model: "ModelProto", value: "ValueInfoProto", kind: str) -> None:

@@ -86,6 +86,11 @@ def check_aipp(text: str) -> None:
         raise ValueError("each aipp_op says its aipp_mode: static or dynamic")
 
 
+def has_dynamic_aipp(text: str) -> bool:
+    """Tell whether a file of `insert_op_conf` leaves its parameters to each execution; the emulated ATC refuses it."""
+    return re.search(r"\baipp_mode\s*:\s*[\"']?dynamic\b", re.sub(r"#[^\n]*", "", text)) is not None
+
+
 _CHECKS: Final[Mapping[str, Callable[[str], None]]] = {
     "insert_op_conf": check_aipp,
     "modify_mixlist": check_mixlist,

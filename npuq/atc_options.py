@@ -242,9 +242,25 @@ class AtcOptions(BaseModel):
     def flags(self) -> dict[str, str]:
         """Return flag -> value for `atc`, without shapes, format, gears' open dimensions and files."""
         left_to_others = {"input_shape", "input_format", *FILE_OPTIONS}
-        return {name: _text(name, value) for name, value in self if value is not None and name not in left_to_others}
+        return {name: text for name, text in self.written().items() if name not in left_to_others}
+
+    def written(self) -> dict[str, str]:
+        """Return option -> value for all that is set, as ATC writes it; of files their digest."""
+        return {name: _text(name, value) for name, value in self if value is not None}
 
 
+_A_FILE: Final = "the SHA-256 of an uploaded file"
+#: How an option is written whose pattern would not tell a person.
+_FORMS: Final[Mapping[str, str]] = {
+    "dynamic_batch_size": f"{MIN_GEARS} to {MAX_GEARS} batch sizes from 1 on, for example 1,4,8",
+    "dynamic_image_size": f"{MIN_GEARS} to {MAX_GEARS} sizes HEIGHT,WIDTH, for example 416,416;832,832",
+    "dynamic_dims": f"{MIN_GEARS} to {MAX_GEARS} gears of at most {MAX_GEAR_VALUES} sizes, for example 1,600;2,600",
+    "out_nodes": "NODE:OUTPUT, several separated by semicolons, for example Concat_7:0;Reshape_9:1",
+    "output_type": "FP32, FP16 or UINT8, or NODE:OUTPUT:TYPE of single outputs, for example Concat_7:0:FP16",
+    "input_fp16_nodes": "names of inputs separated by semicolons, for example image;mask",
+    "optypelist_for_implmode": "types of operators separated by commas, for example Gelu,Sigmoid",
+    **dict.fromkeys(FILE_OPTIONS, _A_FILE),
+}
 _WITH_OP_TYPES: Final = frozenset({"high_performance", "high_precision"})
 
 
@@ -270,13 +286,17 @@ def read_options(values: Mapping[str, Any]) -> AtcOptions:
     try:
         return AtcOptions.model_validate(dict(values))
     except ValidationError as error:
-        problems = "; ".join(_explain(problem) for problem in error.errors(include_url=False, include_input=False))
-        raise InvalidRequestError(f"ATC options: {problems}") from error
+        problems = error.errors(include_url=False, include_input=False)
+        sentences = dict.fromkeys(_explain(problem) for problem in problems)  # each once: a list has many elements
+        raise InvalidRequestError(f"ATC options: {'; '.join(sentences)}") from error
 
 
 def _explain(problem: Any) -> str:  # noqa: ANN401 - one of pydantic's problems
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"{where} is not an option that npuq passes on"
+    option = str(problem["loc"][0]) if problem["loc"] else ""
+    if option in _FORMS and problem["type"] != "value_error":
+        return f"{option}: write {_FORMS[option]}"
     text = problem["msg"].removeprefix("Value error, ")
     return f"{where}: {text}" if where else text

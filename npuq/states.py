@@ -125,7 +125,7 @@ class DeviceState(StrEnum):
 
     ONLINE = "online"  #: may be given work; its launcher or a person moves it elsewhere
     BUSY = "busy"  #: online, and an attempt runs on it
-    DRAINING = "draining"  #: finishes what it has, gets nothing new; a person resumes it
+    DRAINING = "draining"  #: finishes what it has, gets nothing new; a person resumes it, or its host's return
     QUARANTINED = "quarantined"  #: sick, with a reason; a person resumes it
     LOST = "lost"  #: not seen by its host, or its host is silent; comes back by itself
 
@@ -136,7 +136,7 @@ class DeviceCause(StrEnum):
     FOUND = "found"  #: seen for the first time
     RETURNED = "returned"  #: what was wrong is over
     PERSON = "person"  #: a person said so, and only a person takes it back
-    HOST_STOPPED = "host_stopped"  #: its launcher ended in good order
+    HOST_STOPPED = "host_stopped"  #: its launcher ends in good order, or has
     VANISHED = "vanished"  #: npu-smi has a table, and the chip is not in it
     NO_ANSWER = "no_answer"  #: npu-smi gives no table: unknown, neither well nor sick
     ALARM = "alarm"  #: health is Alarm

@@ -25,6 +25,7 @@ from db.records import DatasetRecord, DeviceRecord, NewJob
 from npuq.atc_options import AtcOptions
 from npuq.errors import InvalidRequestError, NotFoundError
 from npuq.precision import Precision
+from npuq.soc_versions import closest, is_known
 from npuq.specs import RunSpec, SourceKind, derived_id
 from npuq.states import DeviceKind, DeviceState, JobKind
 from scheduler.shards import shard_ranges
@@ -94,15 +95,15 @@ def plan_run(
         raise InvalidRequestError(
             f"the list has {spec.images.count} images and {dataset.name} has {dataset.samples}: it is another dataset's"
         )
-    if not spec.reference:
-        check_conversions(spec, recipe)
+    check_conversions(spec, recipe)
+    check_soc_version(spec.soc_version, devices)
     place = _NOWHERE if spec.reference else _find_place(spec, devices)
     return _Graph(spec=spec, recipe=recipe, dataset=dataset, place=place).build()
 
 
 def check_conversions(spec: RunSpec, recipe: Recipe) -> None:
     """Refuse a run whose options of ATC, with those of its recipe, cannot be; raises InvalidRequestError."""
-    if spec.source.kind is SourceKind.OM:
+    if spec.reference or spec.source.kind is SourceKind.OM:
         return
     recipes = recipe_table(recipe).options
     for precision in spec.precisions:
@@ -114,6 +115,22 @@ def check_conversions(spec: RunSpec, recipe: Recipe) -> None:
                 raise InvalidRequestError(
                     f"dynamic_batch_size has the gears {gears}, but none for batch size {batch_size}"
                 )
+
+
+def check_soc_version(soc_version: str | None, devices: Sequence[DeviceRecord]) -> None:
+    """Refuse a chip that no toolkit is known to compile for and that the fleet does not have.
+
+    Raises:
+        InvalidRequestError: with the name that is meant perhaps.
+    """
+    registered = {device.soc_version for device in devices}
+    if soc_version is None or is_known(soc_version) or soc_version in registered:
+        return
+    meant = closest(soc_version)
+    hint = f"did you mean {meant}?" if meant else "it is Ascend and the Name in npu-smi info, for example Ascend310P3"
+    raise InvalidRequestError(
+        f"--soc {soc_version}: npuq knows no such chip, and none is registered in the fleet; {hint}"
+    )
 
 
 def _find_place(spec: RunSpec, devices: Sequence[DeviceRecord]) -> _Place:

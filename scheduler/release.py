@@ -1,6 +1,6 @@
 """Jobs whose inputs are there: reused from equal work, put behind equal work that is under way, or queued."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,14 +12,13 @@ from db.records import JobRecord
 from npuq.config import Settings
 from npuq.errors import NpuqError
 from npuq.log import get_logger
-from npuq.specs import TOOLCHAIN_PREFIX, content_key
-from npuq.states import DeviceKind, JobKind, Quality
+from npuq.specs import TOOLCHAIN_PREFIX
+from npuq.states import DeviceKind, JobKind
 from scheduler.placement import is_working
+from scheduler.reuse import key_of, trusted
 
 BATCH: Final = 200
 """Jobs moved in one transaction."""
-#: Parameters that say how a thing is called, not what is computed.
-_NAMES_ONLY: Final = frozenset({"dataset"})
 log = get_logger(__name__)
 
 
@@ -94,20 +93,15 @@ def _toolchains(connection: Connection, settings: Settings) -> Toolchains:
 
 def _candidate(connection: Connection, job: JobRecord, toolchains: Toolchains) -> _Candidate:
     toolchain, missing = toolchains.choose(job) if job.kind is JobKind.CONVERT else (None, "")
-    key = _key(job, job_queries.inputs_of(connection, job), toolchain)
+    key = key_of(job, job_queries.inputs_of(connection, job), toolchain)
     return _Candidate(
         job=job,
         key=key,
         toolchain=toolchain,
         missing="" if toolchain else missing,
-        done=None if job.fresh else _trusted(job_queries.equal_succeeded(connection, key)),
+        done=None if job.fresh else trusted(job_queries.equal_succeeded(connection, key)),
         busy=None if job.fresh else job_queries.equal_active(connection, key),
     )
-
-
-def _trusted(done: JobRecord | None) -> JobRecord | None:
-    """Return equal work unless it was a measurement that does not count: that one is kept, and never used."""
-    return done if done is not None and done.facts.get("quality", Quality.CLEAN) == Quality.CLEAN else None
 
 
 def _decide(candidates: Sequence[_Candidate], has_artifact: Callable[[str], bool]) -> list[_Move]:
@@ -146,14 +140,3 @@ def _apply(connection: Connection, move: _Move) -> bool:
         log.info("job_reused", job_id=move.job.job_id, twin=move.twin)
         return jobs.reuse(connection, move.job.job_id, content_key=move.key, twin_id=move.twin)
     return jobs.enqueue(connection, move.job.job_id, content_key=move.key, toolchain=move.toolchain)
-
-
-def _key(job: JobRecord, inputs: Mapping[str, tuple[str, ...]], toolchain: str | None) -> str:
-    return content_key(
-        job.kind,
-        recipe=job.recipe,
-        recipe_version=job.recipe_version,
-        inputs=inputs,
-        params={name: value for name, value in job.params.items() if name not in _NAMES_ONLY},
-        toolchain=toolchain or "",
-    )

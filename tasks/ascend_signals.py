@@ -23,6 +23,13 @@ OWN_FILE_NAME: Final = "ascend_errors.toml"
 """A person's rows lie under this name in NPUQ_HOME."""
 OWN_FILE_VARIABLE: Final = "NPUQ_ASCEND_ERRORS"
 """Tells the processes of jobs, which do not know NPUQ_HOME, where a person's rows are."""
+#: `<507010|507901>` in a pattern: numbers that count as error codes only, see `_expanded`.
+_CODES: Final = re.compile(r"<([0-9]{1,9}(?:\|[0-9]{1,9})*)>")
+#: What the tools write before the number of an error: `SetDevice failed.ret=507033`, `error code is 507014`.
+_BEFORE_CODE: Final = (
+    r"(?:ret|return value|result|code|error|err|errno|status|failed|ACL_ERROR\w{0,60})"
+    r"(?:[ \t](?:code|is|with|no))?[ \t:=,(\[{\"']{1,6}"
+)
 USUAL_QUARANTINE_AFTER: Final = 3
 """Equal failures of one chip within 24 hours that take it out of service, unless its row says otherwise."""
 
@@ -47,7 +54,7 @@ class Signal:
     """A failure that can be recognised.
 
     Attributes:
-        patterns: regular expressions that must all be found.
+        patterns: regular expressions that must all be found, codes in angle brackets expanded.
         code: short name of the failure.
         blame: who is to blame.
         retry: whether another try may help.
@@ -67,6 +74,17 @@ class Signal:
         return all(pattern.search(text) for pattern in self.patterns)
 
 
+def _expanded(pattern: str) -> re.Pattern[str]:
+    """Compile a pattern; codes in angle brackets match where the text gives the number as an error's.
+
+    The tools print process ids, threads, lines and sizes of the same length, and a chip must not be quarantined for
+    `[PID: 507010]`.
+    """
+    return re.compile(
+        _CODES.sub(lambda found: rf"(?:(?i:{_BEFORE_CODE})(?:{found[1]})\b|\[(?:{found[1]})\]\[)", pattern)
+    )
+
+
 class _Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -82,13 +100,13 @@ class _Row(BaseModel):
     def _compiles(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
         for pattern in patterns:
             try:
-                re.compile(pattern)
+                _expanded(pattern)
             except re.error as error:
                 raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
         return patterns
 
     def signal(self) -> Signal:
-        values = dict(self) | {"patterns": tuple(re.compile(pattern) for pattern in self.patterns)}
+        values = dict(self) | {"patterns": tuple(_expanded(pattern) for pattern in self.patterns)}
         return Signal(**values)
 
 

@@ -6,7 +6,7 @@ is not among them: that is an axis of sweeps.
 
 import hashlib
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -77,7 +77,7 @@ def merged(own: AtcOptions, recipes: AtcOptions, precision: Precision) -> AtcOpt
     return result
 
 
-def input_shapes(inputs: Iterable[TensorSpec], batch_size: int, options: AtcOptions) -> Shapes:
+def input_shapes(inputs: Sequence[TensorSpec], batch_size: int, options: AtcOptions) -> Shapes:
     """Return the shapes for `--input_shape`: the person's, or the recipe's, open where gears decide.
 
     Args:
@@ -86,13 +86,25 @@ def input_shapes(inputs: Iterable[TensorSpec], batch_size: int, options: AtcOpti
         options: of the conversion.
 
     Raises:
-        InvalidRequestError: gears and shapes contradict each other.
+        InvalidRequestError: an option names an input that the recipe lacks, or gears and shapes contradict each other.
     """
+    _check_names([tensor.name for tensor in inputs], options)
     given: Shapes = options.shapes or {tensor.name: tensor.at_batch(batch_size) for tensor in inputs}
     if not options.shapes and options.gears is not None:
         given = {name: _opened(shape, options.gears) for name, shape in given.items()}
     _check_gears(given, options)
     return given
+
+
+def _check_names(inputs: Sequence[str], options: AtcOptions) -> None:
+    """Refuse names of inputs that a recipe's models do not have; ATC would, but only on a host and much later."""
+    named = {"input_shape": options.shapes, "input_fp16_nodes": options.input_fp16_nodes or ()}
+    for option, names in named.items():
+        unknown = [name for name in names if name not in inputs]
+        if unknown:
+            raise InvalidRequestError(
+                f"{option}: the recipe has no input {', '.join(unknown)}; its inputs are {', '.join(inputs)}"
+            )
 
 
 def _opened(shape: tuple[Dimension, ...], gears: str) -> tuple[Dimension, ...]:

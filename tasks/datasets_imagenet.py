@@ -72,7 +72,7 @@ class ImageNetFormat:
             problems.append(f"no {LABEL_FILE} in {root}")
         absent = [image_id for image_id in labels if image_id not in files]
         if absent:
-            notes.append(f"{len(absent)} labels without an image: {_some(absent)}")
+            notes.append(f"labels without an image: {len(absent)} ({_some(absent)})")
         return Survey(
             samples=tuple(
                 FoundSample(image_id=image_id, path=path, label=labels.get(image_id))

@@ -15,13 +15,13 @@ from typing import Any, Final
 import numpy as np
 
 from npuq.errors import InvalidRequestError, NpuqError, ToolMissingError
-from tasks import datasets, demo_checkpoint, demo_images, registry, torch_threads
-from tasks.protocols import ClassScores, Dataset, Prediction, Recipe
+from tasks import datasets, demo_checkpoint, demo_images, demo_transform, registry, torch_threads
+from tasks.protocols import Array, ClassScores, Dataset, Prediction, Recipe
 from tasks.steps import DatasetRef
 
 RECIPE: Final = "mobilenet_v1"
 DATASET_FORMAT: Final = "imagenet"
-_SCHEMA: Final = 1
+_SCHEMA: Final = 2
 _REFERENCE: Final = "reference.json"
 _MANIFEST: Final = "manifest.json"
 _WEIGHTS: Final = "mobilenet_v1_demo.pth.tar"
@@ -102,7 +102,7 @@ def make_demo(
     if found is not None:
         return found
     _refuse_foreign(folder)
-    _require_torch()
+    _prepare_torch()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".npuq-demo-") as scratch:
         made = Path(scratch) / "made"
@@ -115,7 +115,6 @@ def make_demo(
 
 
 def _make(folder: Path, wanted: DemoParameters, on_stage: Callable[[str], None]) -> None:
-    torch_threads.use_few_threads()
     recipe = registry.get(RECIPE)
     root = folder / "dataset"
     on_stage(f"drawing {wanted.val} pictures of {wanted.classes} classes")
@@ -134,14 +133,14 @@ def _fit(recipe: Recipe, weights: Path, wanted: DemoParameters) -> None:
     with tempfile.TemporaryDirectory(dir=weights.parent) as scratch:
         folder = Path(scratch)
         labels = demo_images.write_images(folder, classes=wanted.classes, count=wanted.train, seed=2 * wanted.seed + 1)
-        images = torch.from_numpy(np.stack([recipe.preprocess(folder / name).array for name in labels]))
+        images = torch.from_numpy(np.stack([demo_transform.network_input(folder / name) for name in labels]))
     network = recipe.network()
     demo_checkpoint.fit(network, images, list(labels.values()), seed=wanted.seed)
     demo_checkpoint.save_published(network, weights)
 
 
 def _ask_torch(recipe: Recipe, weights: Path, root: Path, manifest: Path) -> dict[str, Any]:
-    """Score the checkpoint as a user would in torch: load the file, preprocess each picture, run, rank."""
+    """Score the checkpoint as a user would in torch: load the file, transform each picture, run, rank."""
     facts = datasets.inspect(root, DATASET_FORMAT)
     manifest.write_bytes(facts.manifest.text)
     dataset = datasets.open_dataset(
@@ -154,7 +153,7 @@ def _ask_torch(recipe: Recipe, weights: Path, root: Path, manifest: Path) -> dic
             manifest=manifest,
         )
     )
-    predictions = predict_in_torch(recipe, weights, dataset)
+    predictions = predict_in_torch(recipe, weights, dataset, demo_transform.network_input)
     return {
         "dataset_digest": facts.digest,
         "samples": facts.samples,
@@ -167,8 +166,17 @@ def _ask_torch(recipe: Recipe, weights: Path, root: Path, manifest: Path) -> dic
     }
 
 
-def predict_in_torch(recipe: Recipe, weights: Path, dataset: Dataset) -> dict[str, Prediction]:
-    """Run a checkpoint on a dataset in torch, on the CPU; image id -> prediction."""
+def predict_in_torch(
+    recipe: Recipe, weights: Path, dataset: Dataset, transform: Callable[[Path], Array]
+) -> dict[str, Prediction]:
+    """Run a checkpoint on a dataset in torch, on the CPU; image id -> prediction.
+
+    Args:
+        recipe: of the network.
+        weights: the checkpoint.
+        dataset: whose pictures.
+        transform: file of a picture -> what the network is to see of it.
+    """
     import torch
 
     network = recipe.network()
@@ -177,10 +185,10 @@ def predict_in_torch(recipe: Recipe, weights: Path, dataset: Dataset) -> dict[st
     image_ids = dataset.image_ids
     for start in range(0, len(image_ids), _BATCH):
         batch_ids = image_ids[start : start + _BATCH]
-        samples = [recipe.preprocess(dataset.image_path(image_id)) for image_id in batch_ids]
+        seen = np.stack([transform(dataset.image_path(image_id)) for image_id in batch_ids])
         with torch.inference_mode():
-            outputs = network(torch.from_numpy(np.stack([sample.array for sample in samples])))
-        found = recipe.postprocess([outputs.numpy()], [sample.meta for sample in samples])
+            outputs = network(torch.from_numpy(seen))
+        found = recipe.postprocess([outputs.numpy()], [{}] * len(batch_ids))
         predictions.update(zip(batch_ids, found, strict=True))
     return predictions
 
@@ -231,9 +239,9 @@ def _refuse_foreign(folder: Path) -> None:
         raise InvalidRequestError(f"{folder} holds something else; name an empty or a new folder for the demo's data.")
 
 
-def _require_torch() -> None:
+def _prepare_torch() -> None:
     try:
-        import torch  # noqa: F401 - is it there?
+        torch_threads.use_few_threads()
     except ImportError as error:
         raise ToolMissingError(
             f"Making the demo's checkpoint needs torch: {error}. Install it: pip install 'npuq[worker,export]'."

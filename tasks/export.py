@@ -59,13 +59,13 @@ def run(context: StepContext) -> StepOutcome:
     onnx_path = request.workdir / f"{recipe.id}.onnx"
     started = time.monotonic()
     try:
+        torch_threads.use_few_threads()
         import onnxruntime
         import torch
     except ImportError as error:
         raise ToolMissingError(
             f"This host cannot export: {error}. Install npuq with its extras: pip install 'npuq[worker,export]'."
         ) from error
-    torch_threads.use_few_threads()
     network = recipe.network()
     _say(f"reading {weights[0].name} ({weights[0].stat().st_size} bytes) for {recipe.id}, torch {torch.__version__}")
     _load(recipe, network, weights[0])
@@ -167,6 +167,7 @@ def _run_onnx(recipe: Recipe, onnx_path: Path, feeds: dict[str, Array]) -> list[
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch_threads.MAX_THREADS
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the cores are shared
     session = onnxruntime.InferenceSession(str(onnx_path), options, providers=["CPUExecutionProvider"])
     wanted = [spec.name for spec in recipe.outputs]
     names = [output.name for output in session.get_outputs()]

@@ -53,7 +53,7 @@ class ImageList:
             elif image_id:
                 lines[image_id] = number
         if doubled:
-            raise InvalidRequestError(f"{name}: {len(doubled)} images are listed twice: {_some(doubled)}")
+            raise InvalidRequestError(f"{name}: images that are listed twice: {_some(doubled)}")
         if not lines:
             raise InvalidRequestError(f"{name} lists no image; write an image id a line")
         return cls(name=name, lines=lines)
@@ -82,8 +82,8 @@ class ImageList:
         unknown = [f"{image_id!r} (line {number})" for image_id, number in self.lines.items() if image_id not in known]
         if unknown:
             raise InvalidRequestError(
-                f"{self.name} lists {len(unknown)} of {len(self.lines)} images that the dataset {dataset!r} does not "
-                f"have: {_some(unknown)}. Its ids look like {example!r}."
+                f"{self.name} lists images that the dataset {dataset!r} does not have, {len(unknown)} of "
+                f"{len(self.lines)}: {_some(unknown)}. Its ids look like {example!r}."
             )
 
 

@@ -42,7 +42,7 @@ def read_rgb(path: Path) -> Image.Image:
                 return image.convert("RGB")
     except FileNotFoundError as error:
         raise DatasetError(
-            f"The image {path} is gone. Put it back or register the dataset again (`npuq datasets add`)."
+            f"The image {path} is gone. Put it back, or register the folder again (npuq datasets add) and submit again."
         ) from error
     except _DECODING_ERRORS as error:
         if isinstance(error, OSError) and error.errno is not None:
@@ -52,7 +52,8 @@ def read_rgb(path: Path) -> Image.Image:
                 retry=True,
             ) from error
         raise DatasetError(
-            f"The image {path} is damaged: {error}. Replace it with the original and retry the job."
+            f"The image {path} is damaged: {error}. Put the original in its place, register the folder again "
+            "(npuq datasets add) and submit the run again."
         ) from error
 
 

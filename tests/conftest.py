@@ -21,6 +21,9 @@ from tests.services.world import World
 # A shell that runs the tests in the background has them ignore Ctrl-C, and so would every program that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Tests import torch themselves: its threads are to sleep while they wait, as `tasks.torch_threads` has them.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 # The same examples at every change, without a clock: two busy cores are no reason to fail.
 hypothesis.settings.register_profile("change", derandomize=True, database=None, deadline=None, max_examples=60)
 hypothesis.settings.register_profile("deep", deadline=None, max_examples=2_000)

@@ -4,7 +4,6 @@ import hashlib
 import os
 import platform
 import re
-import shutil
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from npuq.specs import id_component
 from npuq.states import DeviceKind
 from tasks import cann
 from worker.chip_identity import FoundChip, assign
+from worker.emulated_tools import has_emulated_chips, has_emulated_host_tools
 from worker.npu_smi import UNSUPPORTED, Board, Chip, NpuSmiError, NpuSmiInfo, NpuSmiMap, soc_version
 from worker.npu_smi_tool import NpuSmi
 
@@ -31,7 +31,6 @@ MAX_HEALTH_CHARACTERS: Final = 16
 _FAMILY_NAME: Final = re.compile(r"Ascend\d{3}")
 #: Differs between machines, not between the containers of one; a new one at every start of the kernel.
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
-EMULATOR_VARIABLE: Final = "NPUQ_EMULATOR_HOME"
 
 
 def host_id(settings: Settings) -> str:
@@ -45,13 +44,6 @@ def machine_id(boot_id: Path = BOOT_ID) -> str:
         return hashlib.sha256(f"npuq {boot_id.read_text('ascii').strip()}".encode()).hexdigest()[:16]
     except OSError:
         return ""
-
-
-def is_emulated(environment: Mapping[str, str]) -> bool:
-    """Tell whether the `npu-smi` that would be run is the emulator's."""
-    home = environment.get(EMULATOR_VARIABLE)
-    found = shutil.which("npu-smi", path=environment.get("PATH"))
-    return bool(home and found) and Path(str(found)).resolve().is_relative_to(Path(str(home)).resolve())
 
 
 def toolchain(environment: Mapping[str, str]) -> str:
@@ -94,7 +86,7 @@ def host_facts(settings: Settings, info: NpuSmiInfo | None) -> dict[str, Any]:
         "toolchain": toolchain(os.environ),
         "driver_version": None if info is None else info.driver_version,
         "npu_smi_version": None if info is None else info.tool_version,
-        "emulated": is_emulated(os.environ),
+        "emulated": has_emulated_chips(os.environ),
         "slots": slot_count(settings),
     }
 
@@ -109,7 +101,7 @@ def slots(settings: Settings) -> list[NewDevice]:
             identity=f"{host}/slot/{number}",
             name="host slot",
             health="OK",
-            emulated=is_emulated(os.environ),
+            emulated=has_emulated_host_tools(os.environ),
             toolchain=toolchains(os.environ),
         )
         for number in range(slot_count(settings))
@@ -153,7 +145,7 @@ def chips(
     """
     info = npu_smi.info()
     numbers = _Numbers.of(NpuSmiMap(map=(), mcu_rows=0) if _has_logic_ids(info) else npu_smi.map())
-    host, emulated, tools = host_id(settings), is_emulated(os.environ), toolchain(os.environ)
+    host, emulated, tools = host_id(settings), has_emulated_chips(os.environ), toolchain(os.environ)
     with_boards = [(chip, boards.of(chip)) for chip in info.chips]
     found = [
         FoundChip(

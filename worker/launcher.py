@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final
@@ -26,6 +26,7 @@ from npuq.log import get_logger
 from tasks.ascend_signals import OWN_FILE_NAME, OWN_FILE_VARIABLE, Tool, signals
 from worker import discovery
 from worker.chip_probe import ChipLook, ChipProbe
+from worker.emulated_tools import has_emulated_chips
 from worker.health_watch import HealthWatch
 from worker.interpreter import program_command
 from worker.locks import lock_folder
@@ -155,19 +156,22 @@ class Launcher:
             self._restart(device_id, now)
 
     def stop(self) -> None:
-        """End all workers in good order: they finish or hand back what they have."""
+        """End all workers in good order: they finish or hand back what they have, and nothing new is given to them."""
+        self._tell(devices.host_stopping)
         timing = self._settings.timing
         deadline = time.monotonic() + timing.drain_seconds + timing.kill_wait_seconds
         for worker in self._workers.values():
             worker.ask_to_end()
         for worker in self._workers.values():
             worker.wait_ended(deadline)
-        if not self._registered:
+        self._tell(devices.host_silent)
+
+    def _tell(self, what: Callable[[Connection, str], None]) -> None:
+        """Tell the fleet of a stop; what cannot be told now is seen by the heartbeat that ends."""
+        if not self._registered:  # the host of this name may be another machine's
             return
         try:
-            self._database.transact(
-                lambda connection: devices.host_silent(connection, self._host), patience_seconds=2.0
-            )
+            self._database.transact(lambda connection: what(connection, self._host), patience_seconds=2.0)
         except DatabaseError as error:
             log.warning("goodbye_failed", reason=str(error))
 
@@ -233,7 +237,7 @@ def run(settings: Settings) -> int:
     """Keep this host's workers alive until SIGTERM or SIGINT; returns the exit code."""
     database = open_database(settings.database)
     schema.require(database)
-    emulated = discovery.is_emulated(os.environ)
+    emulated = has_emulated_chips(os.environ)
     npu_smi = NpuSmi(
         lock_path=lock_folder(settings.home, emulated=emulated) / "npu-smi.lock",
         timeout_seconds=settings.timing.tool_timeout_seconds,

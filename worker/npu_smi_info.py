@@ -1,7 +1,8 @@
 """The tables of `npu-smi info`. Pure.
 
 The layouts differ by driver and card: columns come and go, widths change, copies lose borders, containers print noise
-first, old drivers have no table of processes. So cells are split on `|`, and the headers say which number is which.
+first, old drivers have no table of processes. So cells are split on `|`, the headers say which number is which, and
+what each row is follows from its words and from the row before it: no list of words for "nothing" is ever complete.
 """
 
 import re
@@ -17,6 +18,7 @@ from worker.npu_smi_values import (
     Process,
     decimal,
     integer,
+    signed_integer,
 )
 
 # Every repetition is bounded: a damaged text must not cost more than its length.
@@ -28,6 +30,11 @@ _COLUMN_GAP: Final = re.compile(r"\s{2,200}|(?<=\))\s{0,200}")
 _SLASH: Final = re.compile(r"\s{0,40}/\s{0,40}")
 _UPPER_HEADER: Final = ("power", "temp", "hugepages-usage")
 _LOWER_HEADER: Final = ("aicore", "memory-usage", "hbm-usage")
+_PAIR_SUFFIX: Final = "-usage"  #: of columns with `used / total`
+_HEALTH_WORDS: Final = frozenset({"ok", "warning", "alarm", "critical", "unknown"})
+_UNKNOWN_HEALTH: Final = "UNKNOWN"
+#: Every kind of chip has such a number in its name: 310P3, 910, Ascend950.
+_CHIP_NUMBER: Final = re.compile(r"[0-9]{3}")
 
 
 def parse_info(text: str) -> NpuSmiInfo:
@@ -75,8 +82,8 @@ class _InfoReader:
         self.chips: list[Chip] = []
         self.processes: list[Process] = []
         self._upper: list[str] | None = None
-        self._upper_header: Sequence[str] = _UPPER_HEADER
-        self._lower_header: Sequence[str] = _LOWER_HEADER
+        self._upper_header: Sequence[str] | None = None
+        self._lower_header: Sequence[str] | None = None
         self._id_column = "device"
         self._process_header: list[str] | None = None
 
@@ -107,9 +114,10 @@ class _InfoReader:
             self._id_column = cells[0].split()[-1]
 
     def _read_chip_row(self, cells: list[str]) -> None:
-        if self._upper is None or not _is_lower(cells):
+        is_lower = _is_lower(cells, after_upper=self._upper is not None)
+        if self._upper is None or not is_lower:
             # A lower row whose upper row was lost tells nothing by itself.
-            self._upper = None if _is_lower(cells) else cells
+            self._upper = None if is_lower else cells
             return
         chip = self._chip(self._upper, cells)
         self.chips += [] if chip is None else [chip]
@@ -121,19 +129,21 @@ class _InfoReader:
         ids = integer(npu_id), integer(chip_id)
         if ids[0] is None or ids[1] is None or not name:
             return None
-        row = _by_header(self._upper_header, upper) | _by_header(self._lower_header, lower)
+        row = _by_header(self._upper_header, _UPPER_HEADER, upper) | _by_header(
+            self._lower_header, _LOWER_HEADER, lower
+        )
         number = integer(logic[0]) if logic else None
         hugepages, memory, hbm = (_pair(row.get(key)) for key in ("hugepages-usage", "memory-usage", "hbm-usage"))
         return Chip(
             npu_id=ids[0],
             chip_id=ids[1],
             name=" ".join(name),
-            health=upper[1],
+            health=_UNKNOWN_HEALTH if upper[1] in ABSENT else upper[1],
             power_w=decimal(row.get("power")),
-            temp_c=integer(row.get("temp")),
+            temp_c=signed_integer(row.get("temp")),
             hugepages_used=hugepages[0],
             hugepages_total=hugepages[1],
-            bus_id=None if lower[1] in ABSENT else lower[1],
+            bus_id=lower[1] if ":" in lower[1] else None,
             aicore_percent=integer(row.get("aicore")),
             memory_used_mb=memory[0],
             memory_total_mb=memory[1],
@@ -161,13 +171,36 @@ class _InfoReader:
         )
 
 
-def _is_lower(cells: Sequence[str]) -> bool:
-    """Tell a lower row (a bus id, or none) from an upper one (a word of health)."""
-    return ":" in cells[1] or cells[1] in ABSENT
+def _is_lower(cells: Sequence[str], *, after_upper: bool) -> bool:
+    """Tell a lower row (chip, perhaps its logic id; a bus id or none) from an upper one (card, name; a word of health).
+
+    Args:
+        cells: of the row.
+        after_upper: whether the row before it was an upper one: where the words leave a doubt, rows alternate.
+    """
+    words = cells[0].split()[1:]
+    if ":" in cells[1] or not words:
+        return True
+    if cells[1].lower() in _HEALTH_WORDS or len(words) > 1:
+        return False
+    has_number = _CHIP_NUMBER.search(words[0]) is not None
+    if integer(words[0]) is None:
+        return not has_number and after_upper
+    return not has_number or after_upper  # the chips 310 and 910 are called by a number, like a logic id
 
 
-def _by_header(header: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
-    return dict(zip(header, _values(cells[2:]), strict=False))
+def _by_header(header: Sequence[str] | None, usual: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
+    """Return name -> value; nothing when a value is missing: every other one might be its neighbour's.
+
+    A header that was cut off is taken for the usual one, whose last columns not every card has.
+    """
+    names = usual if header is None else header
+    values = list(_values(cells[2:]))
+    if len(values) < len(names):
+        expected = sum(not name.endswith(_PAIR_SUFFIX) for name in names)
+        if header is not None or sum("/" not in value for value in values) != expected:
+            return {}
+    return dict(zip(names, values, strict=False))
 
 
 def _values(cells: Sequence[str]) -> Iterator[str]:

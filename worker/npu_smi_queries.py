@@ -24,7 +24,9 @@ from worker.npu_smi_values import (
 _CHIP_ID: Final = "Chip ID"
 _CHIP_NAME: Final = "Chip Name"
 _OF_CARD: Final = frozenset({"NPU ID", "Chip Count"})
-_REFUSALS: Final = ("does not support", "Error parameter of", "not supported")
+_IDS: Final = _OF_CARD | {_CHIP_ID}  #: what was asked for, said again: no answer by itself
+_BAD_QUERY: Final = "Error parameter of"
+_NO_SUPPORT: Final = re.compile(r"\b(?:not\s{1,8}support|unsupported\b)", re.IGNORECASE)
 _ERROR_CODE: Final = re.compile(r"\b(?:0x)?[0-9A-Fa-f]{6,16}\b")
 _NO_PROCESS: Final = re.compile(r"\bno (?:running )?process", re.IGNORECASE)
 _PAIR_KEYS: Final = ("Process id", "Process name", "Process memory(MB)")
@@ -88,9 +90,10 @@ def parse_proc_mem(text: str) -> ChipProcesses:
     Raises:
         NpuSmiError: neither a process nor the word that there is none: unknown, not idle.
     """
-    _refuse_refusal(text, "proc-mem")
+    _refuse_failure(text)
     found = [each for part in text.split(_PAIR_KEYS[0])[1:] for each in _process(part)]
     if not found and _NO_PROCESS.search(text) is None:
+        _refuse_refusal(text, "proc-mem")
         raise NpuSmiError("npu-smi says nothing about processes on the chip: they are unknown", detail=text)
     return ChipProcesses(processes=tuple(found))
 
@@ -145,19 +148,30 @@ def _blocks(pairs: list[tuple[str, str]]) -> Iterator[dict[str, str]]:
 
 
 def _pairs(text: str, kind: str) -> list[tuple[str, str]]:
-    """Return the lines `Key : Value`; raises NpuSmiError when there is none, or the tool refused."""
-    _refuse_refusal(text, kind)
-    split = (line.partition(":") for line in text.splitlines())
+    """Return the lines `Key : Value`; a line that says "not supported" is as if it were not there.
+
+    Raises:
+        NpuSmiError: there is none; code UNSUPPORTED when all that the tool says is that it cannot.
+    """
+    _refuse_failure(text)
+    # After a wrong query comes the tool's help, which has colons too.
+    answered = [] if _BAD_QUERY in text else [line for line in text.splitlines() if not _NO_SUPPORT.search(line)]
+    split = (line.partition(":") for line in answered)
     pairs = [(key.strip(), value.strip()) for key, colon, value in split if colon and key.strip()]
+    if not any(value for key, value in pairs if key not in _IDS):
+        _refuse_refusal(text, kind)
     if not any(key in {"NPU ID", _CHIP_ID, "Health Status"} or value for key, value in pairs):
         raise NpuSmiError(f"npu-smi printed no answer to -t {kind}: it is unknown", detail=text)
     return pairs
 
 
 def _refuse_refusal(text: str, kind: str) -> None:
-    if any(words in text for words in _REFUSALS):
+    if _BAD_QUERY in text or _NO_SUPPORT.search(text):
         raise NpuSmiError(
             f"this card or driver does not answer npu-smi info -t {kind}", code=UNSUPPORTED, retry=False, detail=text
         )
+
+
+def _refuse_failure(text: str) -> None:
     if "dcmi" in text and "ret is" in text:
         raise NpuSmiError("the driver does not answer npu-smi: the chips' state is unknown", detail=text)

@@ -253,6 +253,12 @@ def integer(text: str | None) -> int | None:
     return int(text)
 
 
+def signed_integer(text: str | None) -> int | None:
+    """Return a whole number that may be negative, as temperatures outdoors are, or None."""
+    size = None if text is None else integer(text.removeprefix("-"))
+    return -size if size is not None and text is not None and text.startswith("-") else size
+
+
 def decimal(text: str | None) -> float | None:
     """Return a number that is not negative, or None when the text is anything else."""
     return float(text) if text is not None and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) else None

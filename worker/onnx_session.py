@@ -44,6 +44,7 @@ class OnnxSession:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the cores are shared
         options.inter_op_num_threads = 1
         try:
             self._session: Any = onnxruntime.InferenceSession(

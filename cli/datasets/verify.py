@@ -47,8 +47,8 @@ def _in_folder(session: Session, dataset: "DatasetRecord") -> "tuple[list[Differ
     with local_ref(session, dataset) as ref, bytes_bar(f"reading {dataset.name}") as progress:
         differences = verify(ref, progress=progress)
     return differences, (
-        f"{dataset.name} in {ref.root} is not what was registered: {len(differences)} files differ. Restore them, or "
-        "register the folder as it is now under a new name: "
+        f"{dataset.name} in {ref.root} is not what was registered: files that differ: {len(differences)}. "
+        "Restore them, or register the folder as it is now under a new name: "
         f"npuq datasets add NEW_NAME {ref.root} --format {dataset.format}"
     )
 
@@ -67,6 +67,6 @@ def _in_store(session: Session, dataset: "DatasetRecord") -> "tuple[list[Differe
     with local_ref(session, dataset) as ref:
         absent = absent_files(session.client.store, read_manifest(ref))
     return absent, (
-        f"the store lacks {len(absent)} files of {dataset.name}; send them again: "
+        f"files of {dataset.name} that the store lacks: {len(absent)}. Send them again: "
         f"npuq datasets add {dataset.name} FOLDER --format {dataset.format} --store"
     )

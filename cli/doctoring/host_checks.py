@@ -4,6 +4,7 @@ import getpass
 import grp
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -11,12 +12,13 @@ from pathlib import Path
 from typing import Final
 
 from cli.doctoring.findings import Finding, failed, ok, skipped
+from cli.doctoring.surroundings import tools_of
 from npuq.config import Settings
 from npuq.errors import ConfigError, NpuqError
 from tasks import cann
 from tasks.ascend_errors import classify
 from tasks.ascend_signals import OWN_FILE_NAME, Tool, read_signals, signals
-from worker import discovery
+from worker.emulated_tools import has_emulated_chips
 from worker.locks import lock_folder
 from worker.npu_smi import NpuSmiError, NpuSmiInfo
 from worker.npu_smi_tool import NpuSmi
@@ -28,16 +30,19 @@ _DEVICE_FILES: Final = ("davinci_manager", "devmm_svm", "hisi_hdc")
 _WHEEL_TAG: Final = re.compile(r"\.cpython-3(\d{1,2})-")
 
 
-def check_host(settings: Settings, environment: Mapping[str, str]) -> list[Finding]:
-    """Return the findings about this host."""
-    emulated = discovery.is_emulated(environment)
+def check_host(settings: Settings, shell: Mapping[str, str]) -> list[Finding]:
+    """Return the findings about this host, with the tools of the shell or of the emulated fleet in NPUQ_HOME."""
+    environment, tools = tools_of(settings, shell)
+    emulated = has_emulated_chips(environment)
     npu_smi = NpuSmi(
+        shutil.which("npu-smi", path=environment.get("PATH", "")) or "npu-smi",
         lock_path=lock_folder(settings.home, emulated=emulated) / "npu-smi.lock",
         timeout_seconds=settings.timing.tool_timeout_seconds,
         cache_seconds=settings.timing.tool_timeout_seconds,
     )
     driver, info = check_driver(npu_smi, emulated=emulated)
     return [
+        *([] if tools is None else [tools]),
         driver,
         check_group(emulated=emulated),
         check_device_files(Path("/dev"), emulated=emulated),

@@ -35,13 +35,16 @@ def command(  # noqa: PLR0913 - one option per property of a fault
     kind: Annotated[FaultKind, typer.Argument(metavar="KIND", help=f"One of {', '.join(FaultKind)}.")],
     *,
     count: Annotated[
-        int | None, typer.Option("--count", min=1, help="Strike so many times, then heal; default: until cleared.")
+        int | None,
+        typer.Option("--count", min=1, max=1_000_000, help="Strike so many times, then heal; default: until cleared."),
     ] = None,
-    factor: Annotated[float, typer.Option("--factor", help="slow: how many times slower.")] = 2.0,
+    factor: Annotated[float, typer.Option("--factor", min=1, max=1_000_000, help="slow: how many times slower.")] = 2.0,
     health: Annotated[str, typer.Option("--health", help="alarm: Warning, Alarm, Critical or UNKNOWN.")] = "Alarm",
-    memory_mb: Annotated[int, typer.Option("--memory-mb", min=1, metavar="MB", help="leak: how much is held.")] = 1024,
-    seconds: Annotated[float, typer.Option("--seconds", help="atc_slow: how much longer.")] = 10.0,
-    signal: Annotated[int, typer.Option("--signal", min=1, help="atc_killed: number of the signal.")] = 9,
+    memory_mb: Annotated[
+        int, typer.Option("--memory-mb", min=1, max=1_048_576, metavar="MB", help="leak: how much is held.")
+    ] = 1024,
+    seconds: Annotated[float, typer.Option("--seconds", min=0, max=86_400, help="atc_slow: how much longer.")] = 10.0,
+    signal: Annotated[int, typer.Option("--signal", min=1, max=64, help="atc_killed: number of the signal.")] = 9,
     text: Annotated[str, typer.Option("--text", help="atc_failed: what atc prints.")] = "E19999: Inner Error!",
 ) -> None:
     """Make an emulated chip, or the host, sick: to see what npuq does about it.

@@ -39,7 +39,7 @@ def run(ctx: typer.Context, arguments: Sequence[str]) -> "subprocess.CompletedPr
         InvalidRequestError: the program refuses.
     """
     home = emulator_home(ctx)
-    if not (home / "fleet.json").is_file():
+    if not emulated.is_installed(home):
         raise NotFoundError(
             f"there is no emulated fleet in {home}; make one with: npuq up --emulate 2, or npuq emulator install"
         )

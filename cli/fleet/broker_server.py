@@ -81,6 +81,6 @@ def serves_our_data(settings: Settings) -> bool:
     client = redis_client(settings)
     try:
         answer = client.config_get("dir")
-        return Path(str(answer["dir"])) == data_folder(settings)
+        return Path(str(answer["dir"])).resolve() == data_folder(settings).resolve()
     finally:
         client.close()

@@ -85,6 +85,7 @@ class EmbeddedFleet:
         timing = self._settings.timing
         ended = []
         with self._lock():
+            self._find_orphan()
             for role in reversed(ROLES):
                 grace = timing.drain_seconds + timing.kill_wait_seconds if role == WORKER else timing.kill_wait_seconds
                 if self._table.end(role, grace_seconds=grace):
@@ -121,11 +122,23 @@ class EmbeddedFleet:
                 raise FleetStartError(
                     f"another server (pid {orphan}) answers on {settings.broker_socket}; stop it, or use another --home"
                 )
-            self._table.adopt(name, orphan, command=command)
+            self._adopt_server(orphan)
             return False
         self._table.start(name, command, environment=os.environ, folder=settings.home)
         self._await(name, lambda: broker_server.answering_pid(settings) is not None, deadline, "answers")
         return True
+
+    def _adopt_server(self, pid: int) -> None:
+        """Keep a record again of a server that an earlier `up` of this home started."""
+        self._table.adopt(broker_server.NAME, pid, command=broker_server.server_command(self._settings))
+
+    def _find_orphan(self) -> None:
+        """Adopt the server of this home's data if its record was lost."""
+        if self._settings.broker_url is not None or self._table.find(broker_server.NAME) is not None:
+            return
+        orphan = broker_server.answering_pid(self._settings)
+        if orphan is not None and broker_server.serves_our_data(self._settings):
+            self._adopt_server(orphan)
 
     def _start_scheduler(self, deadline: float) -> bool:
         if self._table.find(SCHEDULER) is not None:

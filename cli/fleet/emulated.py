@@ -81,6 +81,11 @@ def home_of(settings: "Settings") -> Path:
     return settings.home / "emulator"
 
 
+def is_installed(home: Path) -> bool:
+    """Tell whether an emulated fleet is there, whatever its shape."""
+    return (home / "fleet.json").is_file()
+
+
 def _shape(emulation: Emulation) -> tuple[tuple[str, ...], str]:
     return (emulation.chip,) * emulation.cards, "timed" if emulation.timed else "computed"
 

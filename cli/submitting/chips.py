@@ -1,4 +1,4 @@
-"""The chips that a submission meets: looked up where there is a fleet, and missed aloud."""
+"""The chips and the CANN that a submission meets: looked up where there is a fleet, and missed aloud."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
@@ -27,11 +27,12 @@ def known_devices(session: Session) -> "Sequence[DeviceRecord] | None":
         return None
 
 
-def warn_of_absent_chips(request: Request, fleet: "Sequence[DeviceRecord]") -> None:
-    """Say on stderr that jobs will wait for a chip which the fleet does not have."""
-    from cli.fleet_fit import absent_chips
+def warn_of_absences(request: Request, fleet: "Sequence[DeviceRecord]") -> None:
+    """Say on stderr that jobs will wait for a chip or a CANN which the fleet does not have."""
+    from cli.fleet_fit import absent_cann, absent_chips
 
-    if request.reference or set(request.goals) <= _WITHOUT_CHIP:
+    if request.reference:
         return
-    for sentence in absent_chips([request.soc], fleet):
+    chips = [] if set(request.goals) <= _WITHOUT_CHIP else absent_chips([request.soc], fleet)
+    for sentence in [*chips, *absent_cann([request.cann], fleet)]:
         tell(f"warning: {sentence}")

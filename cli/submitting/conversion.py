@@ -6,17 +6,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from npuq.atc_files import read_file
+from npuq.atc_files import has_dynamic_aipp, read_file
 from npuq.atc_options import FILE_OPTIONS, AtcOptions, read_options
 from npuq.errors import InvalidRequestError
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConversionOptions:
-    """Checked options, and option -> file on this machine for those that hold one."""
+    """Checked options.
+
+    Attributes:
+        options: as the run's specification holds them.
+        files: option -> file on this machine, for those that hold one.
+        dynamic_aipp: whether the OM wants AIPP's parameters with every execution.
+    """
 
     options: AtcOptions
     files: Mapping[str, Path]
+    dynamic_aipp: bool = False
 
 
 def read_conversion(typed: Sequence[str], table: Path | None) -> ConversionOptions:
@@ -29,10 +36,12 @@ def read_conversion(typed: Sequence[str], table: Path | None) -> ConversionOptio
 
     values = ({} if table is None else _table(table)) | _typed(typed)
     files = {option: Path(str(values[option])).expanduser() for option in FILE_OPTIONS if option in values}
+    dynamic_aipp = False
     for option, file in files.items():
-        read_file(option, file)
+        text = read_file(option, file)
+        dynamic_aipp |= option == "insert_op_conf" and has_dynamic_aipp(text)
         values[option] = digest_of(file).digest
-    return ConversionOptions(options=read_options(values), files=files)
+    return ConversionOptions(options=read_options(values), files=files, dynamic_aipp=dynamic_aipp)
 
 
 def _table(path: Path) -> dict[str, Any]:

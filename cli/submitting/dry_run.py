@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from cli.output import Format, show_many, tell
 from cli.session import Session
-from cli.submitting.chips import known_devices, warn_of_absent_chips
+from cli.submitting.chips import known_devices, warn_of_absences
 from cli.submitting.request import Request, check_names, unregistered
 from cli.words import counted
 from npuq.errors import DatabaseError, InvalidRequestError
@@ -39,7 +39,7 @@ def show_plan(session: Session, request: Request, output: Format) -> None:
     if fleet is None:
         tell("planned without a fleet, which nobody here can be asked about: see npuq status")
     else:
-        warn_of_absent_chips(request, fleet)
+        warn_of_absences(request, fleet)
     tell(f"{counted(len(jobs), 'job')}; nothing was sent. What equal work has left already is reused.")
 
 

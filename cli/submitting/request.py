@@ -13,7 +13,7 @@ from cli.session import NO_FLEET, Session
 from cli.submitting.options import Run
 from npuq.errors import DatabaseError, InvalidRequestError, NotFoundError, NpuqError
 from npuq.precision import Precision
-from npuq.specs import BenchmarkProtocol, RunSpec, SourceKind
+from npuq.specs import MAX_BATCH_SIZE, BenchmarkProtocol, RunSpec, SourceKind
 from npuq.states import JobKind
 
 if TYPE_CHECKING:
@@ -71,7 +71,13 @@ class Request:
         """Return the options of ATC that were typed, their files read; raises InvalidRequestError."""
         from cli.submitting.conversion import read_conversion
 
-        return read_conversion(self.atc or (), self.atc_table)
+        conversion = read_conversion(self.atc or (), self.atc_table)
+        if conversion.dynamic_aipp and not set(self.goals) <= {JobKind.EXPORT, JobKind.CONVERT}:
+            raise InvalidRequestError(
+                "insert_op_conf: a model with dynamic AIPP takes its parameters with every execution, and npuq's steps "
+                "give none; write aipp_mode: static, or only convert it: npuq submit convert"
+            )
+        return conversion
 
     @cached_property
     def image_list(self) -> "ImageList | None":
@@ -146,9 +152,12 @@ def _explain(problems: Any) -> str:  # noqa: ANN401 - pydantic's list of problem
 def read_batch_sizes(text: str) -> tuple[int, ...]:
     """Read `1,4,8`; raises InvalidRequestError."""
     try:
-        return tuple(int(part) for part in text.split(","))
+        sizes = tuple(int(part) for part in text.split(","))
     except ValueError as error:
         raise InvalidRequestError(f"--batch-sizes {text!r}: numbers separated by commas, for example 1,4,8") from error
+    if not all(1 <= size <= MAX_BATCH_SIZE for size in sizes):
+        raise InvalidRequestError(f"--batch-sizes {text!r}: each is from 1 to {MAX_BATCH_SIZE}")
+    return sizes
 
 
 def _precisions(text: str) -> tuple[Precision, ...]:

@@ -10,7 +10,7 @@ import typer
 
 from cli.output import Format, tell, write_json
 from cli.session import Session, open_session
-from cli.submitting.chips import known_devices, warn_of_absent_chips
+from cli.submitting.chips import known_devices, warn_of_absences
 from cli.submitting.dry_run import show_plan
 from cli.submitting.options import Run
 from cli.submitting.request import Request, check_names
@@ -45,7 +45,14 @@ def submit(ctx: typer.Context, options: Run, *goals: JobKind) -> int:
 
 
 def _check(session: Session, request: Request) -> None:
-    """Refuse names that cannot be meant, and warn of what the run will wait for; raises NotFoundError."""
+    """Refuse names that cannot be meant, and warn of what the run will wait for.
+
+    Raises:
+        NotFoundError: an unknown recipe or dataset.
+        InvalidRequestError: an unknown chip.
+    """
+    from scheduler.plan import check_soc_version
+
     try:
         check_names(session, request)
     except DatabaseError:  # one may submit offline; the planner looks again
@@ -55,17 +62,21 @@ def _check(session: Session, request: Request) -> None:
         )
     fleet = known_devices(session)
     if fleet is not None:
-        warn_of_absent_chips(request, fleet)
+        check_soc_version(request.soc, fleet)
+        warn_of_absences(request, fleet)
 
 
 def send(session: Session, request: Request) -> "Submission":
     """Upload what the request names and send it; raises InvalidRequestError, ArtifactError."""
     from db.artifacts import digest_of
     from npuq.client import new_run_id
+    from scheduler.plan import check_conversions
+    from tasks import registry
 
     kind, path = request.source()
     run_id = new_run_id()
     spec = request.spec(run_id, kind, digest_of(path), path.name)  # refused before the upload, if it is
+    check_conversions(spec, registry.get(spec.recipe))
     with upload_bar(path) as advance:
         stored = session.client.upload(path, advance)
     if stored.digest != spec.source.digest:

@@ -7,4 +7,6 @@ cat > /run/store/s3.json <<JSON
   "credentials": [{"accessKey": "${AWS_ACCESS_KEY_ID:?}", "secretKey": "${AWS_SECRET_ACCESS_KEY:?}"}],
   "actions": ["Admin", "Read", "Write", "List", "Tagging"]}]}
 JSON
-exec weed server -dir=/data -ip.bind=0.0.0.0 -s3 -s3.port=8333 -s3.config=/run/store/s3.json
+# A bucket takes several volumes at once: as many as the disk holds, of 1 GiB.
+exec weed server -dir=/data -volume.max=0 -master.volumeSizeLimitMB=1024 -ip.bind=0.0.0.0 \
+    -s3 -s3.port=8333 -s3.config=/run/store/s3.json "$@"

@@ -231,6 +231,16 @@ def test_what_atc_refuses_fails_the_run_with_its_words(ward: Ward) -> None:
     assert "[AddDsl]" in told
 
 
+def test_an_operator_that_atc_has_no_parser_for_fails_the_run_and_is_named(ward: Ward) -> None:
+    """One of nobody's in the default domain: E19010, one try, what was submitted is to blame, no host is."""
+    run_id = ward.submit(first="AddDsl")
+    assert ward.ends(run_id, RunState.FAILED).state is JobState.SKIPPED
+    convert = ward.job(run_id, JobKind.CONVERT)
+    assert convert.error is not None
+    assert (convert.error.code, convert.error.blame.value, convert.attempt) == ("E19010", "input", 1)
+    assert "[first, optype [ai.onnx::13::AddDsl]]" in ward.npuq("why", run_id)
+
+
 def test_a_slow_atc_holds_up_its_own_run_only(ward: Ward) -> None:
     """What is converted already is measured meanwhile; a person reads where the run stands, and may cancel it."""
     ward.ends(ward.submit(seed=KNOWN_SEED), RunState.SUCCEEDED)

@@ -62,6 +62,13 @@ def test_a_fleet_goes_up_survives_crashes_and_goes_down(npuq: Program) -> None:
     third = {pid for pid in npuq.pids().values() if pid is not None}
     assert len(third) == 3
 
+    link = npuq.home.with_name("another-way-there")
+    link.symlink_to(npuq.home)
+    (npuq.home / "run" / "redis.json").unlink()
+    Program(home=link)("up", "--emulate", "2", "--timed")
+    assert {pid for pid in npuq.pids().values() if pid is not None} == third
+    (npuq.home / "run" / "redis.json").unlink()  # so that down has to find the server by its data
+
     family = [child.pid for pid in third for child in psutil.Process(pid).children(recursive=True)]
     assert npuq("down").stderr == "stopped worker\nstopped scheduler\nstopped redis\n"
     assert all(_gone(pid) for pid in [*third, *family])

@@ -113,10 +113,11 @@ def test_an_onnx_with_another_input_name_is_named_as_the_reason(laptop: Laptop) 
 
 
 def test_a_picture_that_cannot_be_read_is_named(laptop: Laptop) -> None:
-    """The job fails at once, with the file's name and what to do; no result appears."""
+    """The job fails at once, with the file's name and what to do; no result appears, and doing what it says helps."""
     root = laptop.folder / "broken"
     shutil.copytree(laptop.demo.dataset_root, root)
     picture = sorted(root.rglob("*.JPEG"))[3]
+    original = picture.read_bytes()
     picture.write_bytes(b"no picture")
     laptop.add_dataset("broken", root)
     run_id = laptop.evaluate("broken")
@@ -124,8 +125,14 @@ def test_a_picture_that_cannot_be_read_is_named(laptop: Laptop) -> None:
     failed = [job for job in laptop.jobs(run_id, "infer") if job["state"] == "failed"]
     assert [(job["error"]["blame"], job["attempt"]) for job in failed] == [("input", 1)]
     assert picture.name in failed[0]["error"]["message"]
-    assert "Replace it with the original" in failed[0]["error"]["message"]
+    assert "register the folder again (npuq datasets add) and submit the run again" in failed[0]["error"]["message"]
+    assert "npuq retry" not in laptop.npuq("why", failed[0]["job_id"]).stdout
     assert laptop.read("results", "list", "--run", run_id) == []
+    picture.write_bytes(original)
+    laptop.add_dataset("broken", root)
+    again = laptop.evaluate("broken")
+    laptop.wait(again)
+    assert laptop.accuracy(again)["samples"] == PICTURES
 
 
 def test_a_picture_replaced_after_registration_gives_no_number(laptop: Laptop) -> None:

@@ -20,17 +20,19 @@ _IMAGE: Final = ("N", 3, 224, 224)
 _CLASSES: Final = 1000
 
 
-def write_tiny_onnx(path: Path, input_name: str = "image", seed: int = 0) -> Path:
+def write_tiny_onnx(path: Path, input_name: str = "image", seed: int = 0, first: str | None = None) -> Path:
     """Write a model that averages each channel and maps the three numbers to 1000 classes; returns the path.
 
     Args:
         path: where.
         input_name: the recipe says `image`; any other name is a mistake that ATC has to find.
         seed: of the weights, so that two models are different artifacts.
+        first: type of an operator before all others, which ONNX need not know; None: there is none.
     """
     weights = np.random.default_rng(seed).standard_normal((_IMAGE[1], _CLASSES)).astype(np.float32)
     nodes = [
-        helper.make_node("GlobalAveragePool", [input_name], ["pooled"]),
+        *([] if first is None else [helper.make_node(first, [input_name], ["prepared"], name="first")]),
+        helper.make_node("GlobalAveragePool", [input_name if first is None else "prepared"], ["pooled"]),
         helper.make_node("Flatten", ["pooled"], ["flat"]),
         helper.make_node("MatMul", ["flat", "weights"], ["class"]),
     ]
@@ -42,7 +44,8 @@ def write_tiny_onnx(path: Path, input_name: str = "image", seed: int = 0) -> Pat
         [numpy_helper.from_array(weights, "weights")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    onnx.checker.check_model(model)
+    if first is None:
+        onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString())
     return path
 

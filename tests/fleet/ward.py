@@ -55,9 +55,12 @@ class Ward:
         """Drain or resume a chip."""
         self.fleet.client.database.transact(lambda c: devices.set_state(c, device_id, state, "test"))
 
-    def submit(self, *, loops: int = 1, seed: int | None = None) -> str:
-        """Submit a benchmark of a model that nobody has converted (with a `seed`: of that model); returns the run."""
-        path = write_tiny_onnx(self._folder / "tiny.onnx", seed=next(_SEEDS) if seed is None else seed)
+    def submit(self, *, loops: int = 1, seed: int | None = None, first: str | None = None) -> str:
+        """Submit a benchmark of a model that nobody has converted (with a `seed`: of that model); returns the run.
+
+        The model may have an operator `first` of any type.
+        """
+        path = write_tiny_onnx(self._folder / "tiny.onnx", seed=next(_SEEDS) if seed is None else seed, first=first)
         spec = benchmark_spec(upload(self.fleet.client, path), loops=loops)
         self.fleet.client.submit(spec)
         return spec.run_id

@@ -7,6 +7,7 @@ from db.engine import Database
 from db.records import BeatReply
 from npuq.errors import Blame, ErrorInfo
 from npuq.states import DeviceCause, DeviceState, JobState
+from scheduler.placement import is_working
 from tests.services.world import CHIP, HOST, LEASE_SECONDS, OTHER_CHIP, OWNER, World, chip, decision_for, slot
 
 SICK = ErrorInfo(code="device_open", blame=Blame.DEVICE, message="it does not open", retry=True)
@@ -58,6 +59,22 @@ def test_a_stopped_host_is_back_at_once(world: World) -> None:
     assert _state(world) == (DeviceState.LOST, DeviceCause.HOST_STOPPED)
     world.register([chip(0), chip(1), slot(0), slot(1)])
     assert _state(world) == (DeviceState.ONLINE, DeviceCause.RETURNED)
+
+
+def test_a_stopping_hosts_devices_drain_first(world: World) -> None:
+    """What a person drained stays theirs; the rest is lost at the end, or back when the stop was cut short."""
+    slot_0, slot_1 = f"{HOST}.host.0", f"{HOST}.host.1"
+    world.register([chip(0), chip(1), slot(0), slot(1)])
+    world.transact(devices.set_state, slot_1, DeviceState.DRAINING, "maintenance")
+    world.transact(devices.host_stopping, HOST)
+    assert _state(world) == (DeviceState.DRAINING, DeviceCause.HOST_STOPPED)
+    assert not is_working(world.read(devices.get, CHIP, suspect_seconds=30.0))
+    world.register([chip(0), chip(1), slot(0), slot(1)])
+    assert _state(world) == _state(world, slot_0) == (DeviceState.ONLINE, DeviceCause.RETURNED)
+    world.transact(devices.host_stopping, HOST)
+    world.transact(devices.host_silent, HOST)
+    assert _state(world) == (DeviceState.LOST, DeviceCause.HOST_STOPPED)
+    assert _state(world, slot_1) == (DeviceState.DRAINING, DeviceCause.PERSON)
 
 
 def test_falls_are_counted_until_a_person_forgives(world: World) -> None:

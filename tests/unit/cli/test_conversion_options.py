@@ -51,6 +51,7 @@ def test_options_travel_with_the_run_and_files_as_artifacts(convert: Convert, tm
         (("--atc", "modify_mixlist=m.onnx", "--precision", "mixed"), "is not what this option takes"),
         (("--atc", "modify_mixlist=mix.json"), "mixed precision only"),
         (("--atc", "dynamic_image_size=9,9;8,8", "--batch-sizes", "1,2"), "ask for one batch size"),
+        (("--atc", "input_shape=nope:1,3,224,224"), "the recipe has no input nope; its inputs are "),
         (("--atc-table", "m.onnx"), "no TOML file with a table [atc]"),
         (("--cann", "../8"), "cann"),
     ],
@@ -64,6 +65,28 @@ def test_wrong_options_are_refused_before_anything_is_sent(
     assert expected in answer.err
     assert not list(Outbox(tmp_path / "outbox").pending())
     assert not (tmp_path / "store").exists()
+
+
+def test_a_dry_run_shows_what_atc_will_be_asked(convert: Convert) -> None:
+    """The chip, the options and the files by their digest: nothing else tells what was understood."""
+    answer = convert(
+        *("--atc", "modify_mixlist=mix.json", "--atc", "out_nodes=a:0;b:1", "--precision", "mixed"),
+        *("--cann", "8.0.RC2", "--soc", "Ascend310P3", "--dry-run", "-o", "md"),
+    )
+    assert answer.code == 0, answer.err
+    (line,) = [line for line in answer.out.splitlines() if line.startswith("| convert")]
+    digest = hashlib.sha256(MIXLIST.encode()).hexdigest()[:12]
+    assert f"bs 1, mixed, out_nodes=a:0;b:1, modify_mixlist={digest}, CANN 8.0.RC2 | Ascend310P3 |" in line
+
+
+def test_dynamic_aipp_is_for_conversions_alone(npuq: Npuq, convert: Convert, tmp_path: Path) -> None:
+    """The steps feed pictures and no parameters of their preparation; who only converts has a program that does."""
+    (tmp_path / "aipp.cfg").write_text("aipp_op { aipp_mode: dynamic\n max_src_image_size: 150528 }")
+    options = ("--onnx", "m.onnx", "--atc", "insert_op_conf=aipp.cfg", "--soc", "Ascend310P3")
+    answer = npuq("submit", "benchmark", "mobilenet_v1", *options)
+    assert (answer.code, "write aipp_mode: static" in answer.err) == (2, True)
+    assert not list(Outbox(tmp_path / "outbox").pending())
+    assert convert("--atc", "insert_op_conf=aipp.cfg").code == 0
 
 
 def test_a_table_holds_what_a_guide_needs(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_verify_lists_what_differs(npuq: Npuq, registered: Path) -> None:
         ["val/a.JPEG", "of other content"],
         ["val/b.JPEG", "missing"],
     ]
-    assert "2 files differ" in bad.err
+    assert "files that differ: 2" in bad.err
     assert f"npuq datasets add NEW_NAME {registered}" in bad.err
     listed = npuq("datasets", "verify", "small", "-o", "json")
     assert (listed.code, listed.json) == (

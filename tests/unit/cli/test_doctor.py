@@ -11,6 +11,10 @@ import pytest
 
 from cli.doctoring import fleet_checks, host_checks
 from cli.doctoring.findings import Finding, Verdict
+from cli.doctoring.surroundings import tools_of
+from cli.fleet.embedded import WORKER
+from cli.fleet.processes import ProcessTable
+from emulator.install import FleetPlan, install
 from npuq.config import Settings
 from npuq.entry import INSTALLATION
 from tests.services.world import World
@@ -126,6 +130,38 @@ def test_an_aclruntime_whose_libraries_are_missing(tmp_path: Path) -> None:
     finding = host_checks.check_aclruntime([], {"PYTHONPATH": str(tmp_path)})
     _is(finding, Verdict.FAILED, "GLIBCXX_3.4.29")
     assert "set_env.sh" in finding.fix
+
+
+def test_an_emulated_fleet_of_this_home_is_looked_at_with_its_own_tools(
+    npuq: Npuq, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shell beside it has none of them, and that is no failure; it is said."""
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    install(tmp_path / "emulator", FleetPlan(cards=2))
+    found = {finding["check"]: finding for finding in npuq("doctor", "-o", "json").json}
+    assert found["tools"]["found"] == f"emulated, of the fleet in {tmp_path / 'emulator'}; this shell's are not used"
+    verdicts = {check: found[check]["verdict"] for check in ("driver", "group", "device_files", "chips", "cann")}
+    assert verdicts == {"driver": "ok", "group": "skipped", "device_files": "skipped", "chips": "ok", "cann": "ok"}
+    assert found["aclruntime"]["verdict"] == "ok"
+    assert "emulated, 2 chips" in found["driver"]["found"]
+
+
+def test_the_running_worker_tells_whose_tools_count(settings: Settings, tmp_path: Path) -> None:
+    """An emulated fleet beside real cards is looked at when it runs; without a worker, the cards that there are."""
+    install(settings.home / "emulator", FleetPlan(cards=1))
+    driver = tmp_path / "npu-smi"
+    driver.write_text("#!/bin/sh\n")
+    driver.chmod(0o755)
+    cards, none = {"PATH": str(tmp_path)}, {"PATH": "/nowhere"}
+    assert tools_of(settings, cards) == (cards, None)
+    assert tools_of(settings, none)[1] is not None
+    (settings.home / "run").mkdir()
+    table = ProcessTable(settings.home / "run", settings.home / "log")
+    table.adopt(WORKER, os.getpid(), command=[], facts={"cards": "1 emulated Ascend310P3"})
+    environment, told = tools_of(settings, cards)
+    assert (environment["NPUQ_EMULATOR_HOME"], told is None) == (str(settings.home / "emulator"), False)
+    table.adopt(WORKER, os.getpid(), command=[], facts={"cards": None})
+    assert tools_of(settings, none) == (none, None)
 
 
 def test_a_table_of_ones_own(settings: Settings) -> None:

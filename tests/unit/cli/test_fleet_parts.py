@@ -72,6 +72,7 @@ def test_settings_survive_the_way_through_the_environment(tmp_path: Path, monkey
         ([87.5, 87.5], 240, True, "They agree: the same class on 240 of 240 images at every batch size."),
         ([87.1, 87.5], 239, True, "87.10 % to 87.50 %"),
         ([60.0], 150, False, "THEY DISAGREE: the same class on 150 of 240 images."),
+        ([87.5], 120, False, "THEY DISAGREE: the same class on 120 of 240 images."),
         ([], 0, False, "nothing to hold against torch"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 
 from cli.reasons import Circumstances, explain_job, explain_run
 from npuq.errors import Blame, ErrorInfo
-from npuq.states import AttemptState, DeviceState, JobKind, JobState, RunState
+from npuq.states import AttemptState, DeviceKind, DeviceState, JobKind, JobState, RunState
 from tests.unit.cli.records import NOW, attempt_record, device_record, job_record, run_record
 
 ALONE = Circumstances(parents=(), attempts=(), devices=(device_record(),), led=True, now=NOW)
@@ -27,6 +27,18 @@ def test_a_waiting_job_names_the_inputs_that_are_missing() -> None:
     (sentence,) = explain_job(job_record(), replace(ALONE, parents=[there, *parents]))
     assert sentence.endswith("convert 4 (waiting) and 2 more")
     assert "export" not in sentence
+
+
+def test_a_waiting_job_with_all_inputs_says_what_the_scheduler_noted() -> None:
+    """The same words as in the list of jobs, and which CANN there is instead; not that it is queued next."""
+    host = device_record(kind=DeviceKind.HOST, soc_version=None, toolchain="cann-8.0.RC2 cann-7.0")
+    job = job_record(kind=JobKind.CONVERT, reason="no host with CANN 9.9 is online", params={"cann": "9.9"})
+    assert explain_job(job, replace(ALONE, devices=[host])) == [
+        "infer 1/1 is waiting: no host with CANN 9.9 is online",
+        "no CANN 9.9 is in the fleet now (it has 7.0, 8.0.RC2): the conversions with it wait until one is",
+    ]
+    (sentence,) = explain_job(job_record(params={"cann": "7.0"}), replace(ALONE, devices=[host]))
+    assert sentence.endswith("the scheduler queues it next")
 
 
 @pytest.mark.parametrize(

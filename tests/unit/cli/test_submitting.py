@@ -48,9 +48,12 @@ def _nothing_left_the_house(home: Path) -> bool:
         (("--onnx", "x.onnx"), {}, "exactly one of --weights, --onnx and --om"),
         (("--batch-sizes", "1,two"), {}, "numbers separated by commas"),
         (("--batch-sizes", "4,4"), {}, "listed twice"),
-        (("--batch-sizes", "0"), {}, "batch_sizes.0"),
+        (("--batch-sizes", "0"), {}, "each is from 1 to 4096"),
         (("--precision", "fp12"), {}, "choose from fp16, mixed, fp32, origin"),
-        (("--soc", "310P3"), {}, "soc_version"),
+        (("--soc", "310P3"), {}, "did you mean Ascend310P3?"),
+        (("--soc", "310P3", "--dry-run"), {}, "soc_version"),
+        (("--soc", "Ascend310p3"), {}, "did you mean Ascend310P3?"),
+        (("--soc", "Ascend9999", "--dry-run"), {}, "npuq knows no such chip"),
         (("--name", "two\nlines"), {}, "name"),
     ],
 )
@@ -127,8 +130,8 @@ def test_a_list_of_images_travels_as_an_input(sweep: Sweep, part: Path, tmp_path
 @pytest.mark.parametrize(
     ("text", "options", "said"),
     [
-        ("a\nx\n", (), "part.txt lists 1 of 2 images that the dataset 'real' does not have: 'x' (line 2)"),
-        ("a\nb\na\n", (), "part.txt: 1 images are listed twice: 'a' (lines 1 and 3)"),
+        ("a\nx\n", (), "part.txt lists images that the dataset 'real' does not have, 1 of 2: 'x' (line 2)"),
+        ("a\nb\na\n", (), "part.txt: images that are listed twice: 'a' (lines 1 and 3)"),
         ("a\n", ("--limit", "1"), "--limit and --images exclude each other"),
         (None, (), "--images: cannot read"),
     ],
@@ -197,6 +200,17 @@ def test_a_chip_that_the_fleet_lacks_is_missed_aloud(on_paper: tuple[str, ...], 
     assert "warning: no Ascend910B3 is in the fleet now (it has Ascend310P3)" in answer.err
     assert "warning" not in npuq("submit", "benchmark", *given, "--soc", "Ascend310P3").err
     assert "warning" not in npuq("submit", "convert", *given, "--soc", "Ascend910B3").err
+
+
+@pytest.mark.usefixtures("sweep")
+@pytest.mark.parametrize("on_paper", [("--dry-run",), ()])
+def test_a_cann_that_the_fleet_lacks_is_missed_aloud(on_paper: tuple[str, ...], npuq: Npuq, tmp_path: Path) -> None:
+    """The conversion is accepted, as a host may come; its owner knows what it waits for."""
+    given = ("submit", "convert", "mobilenet_v1", "--weights", str(tmp_path / "weights.pth"), "--soc", "Ascend310P3")
+    answer = npuq(*given, "--cann", "9.9", *on_paper)
+    assert answer.code == 0
+    assert "warning: no CANN 9.9 is in the fleet now (it has 8.0.0)" in answer.err
+    assert "warning" not in npuq(*given, "--cann", "8.0.0", *on_paper).err
 
 
 def test_why_names_the_chip_that_a_run_waits_for(npuq: Npuq, sqlite_world: World) -> None:

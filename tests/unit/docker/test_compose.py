@@ -1,6 +1,9 @@
 """Rules for the compose files, and that everything they name exists: commands, options, settings, files, variables."""
 
 import re
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,6 +80,40 @@ def test_every_variable_is_in_the_example(name: str) -> None:
     used = {variable for variable, _ in VARIABLE.findall((DOCKER / name).read_text())}
     assert used <= example.keys()
     assert {key: value for key, value in example.items() if "PASSWORD" in key or "SECRET" in key if value} == {}
+
+
+def test_the_example_holds_nothing_that_no_file_uses() -> None:
+    """A person fills in what has an effect."""
+    used = {variable for name in FILES for variable, _ in VARIABLE.findall((DOCKER / name).read_text())}
+    assert {
+        line.split("=")[0] for line in (DOCKER / ".env.example").read_text().splitlines() if line[:1].isupper()
+    } == used
+
+
+def test_other_hosts_reach_the_services_through_checked_tls_only() -> None:
+    """Every address with the services' name is encrypted, and names the authority that is mounted."""
+    worker = compose("compose.npu.yaml")["services"]["worker"]
+    settings = worker["environment"]
+    assert settings["NPUQ_BROKER_URL"].startswith("rediss://")
+    assert settings["NPUQ_BROKER_URL"].endswith("?ssl_ca_certs=/etc/npuq/ca.pem")
+    assert settings["NPUQ_DATABASE_URL"].endswith("?sslmode=verify-full&sslrootcert=/etc/npuq/ca.pem")
+    assert settings["AWS_ENDPOINT_URL_S3"].startswith("https://")
+    assert settings["AWS_CA_BUNDLE"] == "/etc/npuq/ca.pem"
+    assert "${NPUQ_CA:?}:/etc/npuq/ca.pem:ro" in worker["volumes"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_compose_itself_accepts_a_file(name: str, tmp_path: Path) -> None:
+    """Where its plugin is installed: it needs no engine for that."""
+    if shutil.which("docker") is None or subprocess.run(["docker", "compose", "version"], check=False).returncode:
+        pytest.skip("docker compose is not installed")
+    filled = re.sub(r"=$", "=x", (DOCKER / ".env.example").read_text(), flags=re.MULTILINE)
+    (tmp_path / "env").write_text(filled)
+    command = ["docker", "compose", "--env-file", str(tmp_path / "env"), "--profile", "emulated"]
+    done = subprocess.run(
+        [*command, "-f", DOCKER / name, "config", "--quiet"], check=False, capture_output=True, text=True, timeout=50
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from emulator import atc, om
+from emulator.atc_errors import AtcError
 from emulator.diary import read
 from emulator.home import Home
 
@@ -72,6 +73,14 @@ def test_converting_again_gives_the_same_bytes(compiled: Callable[..., Path]) ->
     """Reuse by content rests on it."""
     first = compiled().read_bytes()
     assert compiled().read_bytes() == first
+
+
+def test_an_error_has_a_trace_only_with_a_place_in_it() -> None:
+    """A heading with nothing below it looks like an output that was cut off."""
+    plain = atc.error_block(AtcError("E10001", "Value", "Try again"))
+    assert [line.split(":")[0].strip() for line in plain.splitlines()] == ["E10001", "Solution"]
+    *_, heading, place = atc.error_block(AtcError("EZ3003", "No kernel", trace="failed[FUNC:f]")).splitlines()
+    assert (heading.strip(), place) == ("TraceBack (most recent call last):", "        failed[FUNC:f]")
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """What a sick host's atc does, as the person and the worker see it."""
 
+import signal
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from emulator.diary import read
 from emulator.fleet import Fault, FaultKind
@@ -16,6 +19,7 @@ def suffer(home: Home, onnx_file: Path, command: Callable[..., list[str]], fault
     done = subprocess.run(
         [home.root / "bin" / "atc", *command(onnx_file, "m")], capture_output=True, text=True, check=False
     )
+    assert done.stderr == ""
     return done.returncode, done.stdout
 
 
@@ -26,6 +30,16 @@ def test_a_killed_atc_says_nothing_more(home: Home, onnx_file: Path, atc_command
     assert status == -9
     assert output.splitlines() == ["ATC start working now, please wait for a moment."]
     assert home.fleet().faults == ()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGPIPE])
+def test_an_atc_dies_by_signals_that_python_would_handle(
+    home: Home, onnx_file: Path, atc_command: Callable[..., list[str]], number: signal.Signals
+) -> None:
+    """The real tool is no Python program: no exception, no word, and never ignored."""
+    killed = Fault(device=None, kind=FaultKind.ATC_KILLED, signal=number)
+    status, output = suffer(home, onnx_file, atc_command, killed)
+    assert (status, len(output.splitlines())) == (-number, 1)
 
 
 def test_a_failed_atc_prints_the_text(home: Home, onnx_file: Path, atc_command: Callable[..., list[str]]) -> None:

@@ -56,6 +56,8 @@ def test_the_guides_command_line_is_understood() -> None:
         ({"input_shape": "image:0,3,8,8"}, "E10011", "positive integers"),
         ({"input_shape": "image:8~2,3"}, "E10002", "correct sample is"),
         ({"input_shape_range": "image:[1~8,3]"}, "E10047", "mutually exclusive"),
+        ({"auto_tune_mode": "RL,XX"}, "E10001", '"RL", "GA" or "RL,GA"'),
+        ({"auto_tune_mode": ""}, "E10001", "[--auto_tune_mode]"),
         ({"aicore_num": "0"}, "E10001", "positive integer"),
         ({"out_nodes": "conv"}, "E10001", "correct sample is"),
         ({"output_type": "INT8"}, "E10001", "FP32, FP16, UINT8"),
@@ -121,7 +123,7 @@ def test_mix_list_is_read_in_mixed_precision_only(tmp_path: Path) -> None:
 def test_operators_that_are_singled_out(tmp_path: Path) -> None:
     """Precision per type, implementation per type, kept nodes and switched-off passes become one lowering."""
     (tmp_path / "op.ini").write_text("SoftmaxV2 = high_precision\nAdd=high_performance\n")
-    (tmp_path / "keep.cfg").write_text("Conv_0\nConv_7\n")
+    (tmp_path / "keep.cfg").write_text("Conv_0\nConv_7\nOpType::SoftmaxV2\n")
     (tmp_path / "fusion.cfg").write_text('{"Switch": {"GraphFusion": {"ConvBatchnormFusionPass": "off"}}}')
     lowering = parse(
         _arguments(
@@ -133,7 +135,7 @@ def test_operators_that_are_singled_out(tmp_path: Path) -> None:
         )
     ).lowering
     assert lowering.precise_types == frozenset({"Softmax", "Sigmoid", "Gelu"})
-    assert lowering.keep_nodes == frozenset({"Conv_0", "Conv_7"})
+    assert (*sorted(lowering.keep_nodes), *lowering.keep_types) == ("Conv_0", "Conv_7", "Softmax")
     assert not lowering.folds_batchnorm
     assert not lowering.precise_vectors
     assert parse(_arguments(op_select_implmode="high_precision_for_all")).lowering.precise_vectors

@@ -43,8 +43,14 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(params=["force_fp32", ""], ids=["force_fp32", "default"])
+def precision(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Return the flags of a precision: none is what most guides give, and computes in half."""
+    return {"precision_mode": request.param} if request.param else {}
+
+
 @pytest.fixture
-def compile_model(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compile:
+def compile_model(model: Path, precision: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compile:
     """Return a function that converts with more flags and reads the OM."""
     monkeypatch.chdir(tmp_path)
 
@@ -55,7 +61,7 @@ def compile_model(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             "output": str(tmp_path / "out"),
             "soc_version": "Ascend310P3",
             "input_shape": "image:2,3,8,8",
-            "precision_mode": "force_fp32",
+            **precision,
             **flags,
         }
         return om.read(convert(parse([f"--{flag}={value}" for flag, value in given.items()]), "8.0-emulated"))
@@ -129,7 +135,8 @@ def test_out_nodes_cut_the_model(compile_model: Compile) -> None:
     """What comes after is gone, in the order that was asked for."""
     compiled = compile_model(out_nodes="conv:0")
     assert [info.name for info in compiled.description.outputs] == ["c"]
-    assert [node.op_type for node in onnx.load_from_string(compiled.onnx).graph.node] == ["Conv"]
+    types = [node.op_type for node in onnx.load_from_string(compiled.onnx).graph.node]
+    assert (types.count("Conv"), {"Relu", "GlobalAveragePool"}.intersection(types)) == (1, set())
     assert compiled.description.out_nodes == ("conv:0",)
     assert run(compiled, image(2, 3, 8, 8))["c"].min() < 0
     both = compile_model(out_nodes="pool:0;relu:0").description
@@ -143,6 +150,7 @@ def test_out_nodes_cut_the_model(compile_model: Compile) -> None:
         ({"out_nodes": "conv:1"}, "E10016"),
         ({"output_type": "nothing:0:FP16"}, "E10016"),
         ({"output_type": "conv:0:FP16"}, "E10001"),
+        ({"output_type": "pool:0:FP16", "out_nodes": "relu:0"}, "E10016"),
         ({"input_fp16_nodes": "nothing"}, "E10016"),
     ],
 )
@@ -281,6 +289,12 @@ def test_aipp_goes_with_batch_gears(compile_model: Compile, tmp_path: Path) -> N
         (helper.make_node("Det", ["image"], ["y"], name="det"), "EZ3003", r"found for \[det\], optype \[Det\]"),
         (helper.make_node("SequenceConstruct", ["image"], ["y"], name="seq"), "E19010", "ai.onnx::11::SequenceConstr"),
         (helper.make_node("AddDsl", ["image"], ["y"], name="own", domain="mine"), "E19010", r"mine::1::AddDsl"),
+        (
+            helper.make_node("AddDsl", ["image"], ["y"], name="own"),
+            "E19010",
+            r"\[own, optype \[ai.onnx::11::AddDsl\]\]",
+        ),
+        (helper.make_node("LayerNormalization", ["image"], ["y"], name="new"), "E19010", "ai.onnx::11::LayerNormaliz"),
     ],
 )
 def test_operators_that_no_chip_has(compile_model: Compile, tmp_path: Path, node: Any, code: str, words: str) -> None:
@@ -296,3 +310,45 @@ def test_operators_that_no_chip_has(compile_model: Compile, tmp_path: Path, node
     with pytest.raises(AtcError, match=words) as caught:
         compile_model(model=str(tmp_path / "odd.onnx"))
     assert caught.value.code == code
+
+
+def test_operators_of_branches_are_looked_at_too(compile_model: Compile, tmp_path: Path) -> None:
+    """One that nobody knows is found wherever it stands."""
+    branches = [
+        helper.make_graph(
+            [helper.make_node(kind, ["image"], ["y"], name=kind)],
+            "branch",
+            [],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        )
+        for kind in ("Relu", "AddDsl")
+    ]
+    graph = helper.make_graph(
+        [helper.make_node("If", ["on"], ["z"], name="if", then_branch=branches[0], else_branch=branches[1])],
+        "net",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [2, 3, 8, 8])],
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, [2, 3, 8, 8])],
+        [numpy_helper.from_array(np.array(True), "on")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=8)
+    onnx.save(model, tmp_path / "branches.onnx")
+    with pytest.raises(AtcError, match=r"\[AddDsl, optype \[ai.onnx::11::AddDsl\]\]"):
+        compile_model(model=str(tmp_path / "branches.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("conv\nnope\n", "config file contains 1 operator not in the graph, op name:nope"),
+        ("OpType::Softmax\nnope", "contains 2 operators not in the graph, op name:nope op type:Softmax"),
+        ("\n".join(f"n{number}" for number in range(10, 21)), "contains 11 operators .* op name:n19 \\.\\."),
+    ],
+)
+def test_what_keeps_its_type_has_to_be_there(text: str, words: str, compile_model: Compile, tmp_path: Path) -> None:
+    """A node that the model lacks would be kept by nobody, and the person would believe it."""
+    (tmp_path / "keep.cfg").write_text(text)
+    with pytest.raises(AtcError, match=words) as caught:
+        compile_model(keep_dtype=str(tmp_path / "keep.cfg"))
+    assert caught.value.code == "E10003"
+    (tmp_path / "keep.cfg").write_text("conv\nOpType::Conv2D\n")
+    compile_model(keep_dtype=str(tmp_path / "keep.cfg"))

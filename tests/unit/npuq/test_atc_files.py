@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from npuq.atc_files import MAX_FILE_BYTES, read_file
+from npuq.atc_files import MAX_FILE_BYTES, check_aipp, has_dynamic_aipp, read_file
 from npuq.errors import InvalidRequestError
 
 GOOD = {
@@ -46,6 +46,21 @@ def test_other_text_is_refused(option: str, text: str, tmp_path: Path) -> None:
     path.write_text(text)
     with pytest.raises(InvalidRequestError, match=option):
         read_file(option, path)
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("aipp_op { aipp_mode: static }", False),
+        ("aipp_op { aipp_mode: static # or aipp_mode: dynamic\n}", False),
+        ("aipp_op { aipp_mode: static }\naipp_op { aipp_mode : dynamic\n max_src_image_size: 9 }", True),
+        ('aipp_op { aipp_mode:"dynamic" }', True),
+    ],
+)
+def test_dynamic_aipp_is_known(text: str, verdict: bool) -> None:  # noqa: FBT001 - a column of the table
+    """Of any input, outside of comments; ATC takes both kinds."""
+    check_aipp(text)
+    assert has_dynamic_aipp(text) is verdict
 
 
 def test_files_that_are_no_text_are_refused(tmp_path: Path) -> None:

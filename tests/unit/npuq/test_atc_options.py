@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 import pytest
@@ -47,11 +48,11 @@ def test_options_are_read_and_written_as_atc_writes_them(written: dict[str, Any]
         ({"input_shape": "image:8~2,3"}, "empty range"),
         ({"input_shape": "--model:1"}, "write NAME"),
         ({"input_shape": "a:1;a:2"}, "named twice"),
-        ({"dynamic_batch_size": "0,1"}, "greater than or equal to 1"),
+        ({"dynamic_batch_size": "0,1"}, "from 1 on"),
         ({"dynamic_batch_size": "1,1"}, "listed twice"),
-        ({"dynamic_batch_size": ",".join(map(str, range(1, 102)))}, "at most 100"),
-        ({"dynamic_batch_size": "1"}, "at least 2"),
-        ({"dynamic_dims": "1,2,3,4,5"}, "at most 4"),
+        ({"dynamic_batch_size": ",".join(map(str, range(1, 102)))}, "2 to 100 batch sizes"),
+        ({"dynamic_batch_size": "1"}, "2 to 100 batch sizes"),
+        ({"dynamic_dims": "1,2,3,4,5"}, "at most 4 sizes"),
         ({"dynamic_dims": "1,2;3"}, "as many values"),
         ({"dynamic_dims": "1;2", "input_format": "NCHW"}, "needs input_format ND"),
         ({"dynamic_batch_size": "1,2", "dynamic_dims": "1;2"}, "exclude each other"),
@@ -69,6 +70,31 @@ def test_what_cannot_be_is_refused_by_name(values: dict[str, Any], words: str) -
     with pytest.raises(InvalidRequestError) as caught:
         read_options(values)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "example"),
+    [
+        ({"out_nodes": "abc"}, "Concat_7:0;Reshape_9:1"),
+        ({"out_nodes": "abc;b:0;c"}, "Concat_7:0;Reshape_9:1"),
+        ({"output_type": "x:0:FP99"}, "Concat_7:0:FP16"),
+        ({"input_fp16_nodes": "-"}, "image;mask"),
+        ({"optypelist_for_implmode": "1", "op_select_implmode": "high_precision"}, "Gelu,Sigmoid"),
+        ({"dynamic_batch_size": "a,b"}, "1,4,8"),
+        ({"dynamic_image_size": "1"}, "416,416;832,832"),
+        ({"dynamic_dims": "x"}, "1,600;2,600"),
+    ],
+)
+def test_a_wrong_option_is_told_in_one_sentence_with_an_example(values: dict[str, Any], example: str) -> None:
+    """No regular expression, and nothing about lengths of lists that follows from the same mistake."""
+    with pytest.raises(InvalidRequestError) as caught:
+        read_options(values)
+    message = str(caught.value)
+    assert message.endswith(f"for example {example}")
+    assert not re.search(r"[\^\[]|Tuple", message)
+    assert ";" not in message.replace(example, "")
+    option = next(iter(values))
+    assert option in read_options(values | {option: example}).to_json()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """How options of ATC and versions of CANN travel from a specification to the job, the toolchain and the device."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -172,6 +173,18 @@ def test_gears_that_do_not_fit_the_recipe_are_refused_by_the_plan() -> None:
     """Only the recipe knows the inputs; nothing is queued."""
     with pytest.raises(InvalidRequestError, match="input_shape has 0 times -1"):
         conversions(atc={"dynamic_dims": [[1], [2]]})
+
+
+def test_a_chip_that_nobody_knows_is_refused_by_the_plan() -> None:
+    """Unless it is registered: the next generation is not in any list."""
+    unknown = "Ascend310p3"
+    with pytest.raises(InvalidRequestError, match=r"npuq knows no such chip.*did you mean Ascend310P3\?"):
+        conversions(soc_version=unknown)
+    with pytest.raises(InvalidRequestError, match="the Name in npu-smi info"):
+        conversions(soc_version="Ascend9999")
+    chip = replace(slot(""), kind=DeviceKind.NPU, state=DeviceState.LOST, soc_version=unknown)
+    (convert,) = plan_run(spec(soc_version=unknown), registry.get("mobilenet_v1"), None, [chip])
+    assert convert.params["soc_version"] == unknown
 
 
 def test_a_version_is_found_among_those_side_by_side() -> None:

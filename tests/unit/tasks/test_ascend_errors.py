@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,49 @@ def test_every_row_has_a_text_of_its_own(tool: Tool) -> None:
     rows = signals(tool)
     met = {id(classify(text, rows)) for of, _, text in TEXTS if of is tool}
     assert [row.code for row in rows if id(row) not in met] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        (
+            "EL0004: [PID: {n}] 2025-03-18-09:02:18.501.341 Failed to allocate memory.\n"
+            "        malloc physical memory failed, runtime result = 207001"
+        ),
+        "[ERROR] GE({n},main):2025-05-19-15:59:07.739.753 [file.cc:288]{n} Func: EL0004 allocate",
+        "[ERROR] RUNTIME({n},python3):2025-05-19 [device.cc:211]{n} Init:[LINE:{n}] EL0004",
+        "EL0004: alloc size {n} failed, taskid={n}, stream_id:{n}, shape [{n}]",
+        "Check i:0 name:x in size:{n} needsize:{n} not match\nEL0004: Value [{n}]",
+    ],
+)
+def test_a_number_that_is_no_error_code_is_no_sign(text: str) -> None:
+    """A process id of six digits took a sound chip out of service."""
+    rows = signals(Tool.RUNTIME)
+    numbers = {number for row in rows for pattern in row.patterns for number in re.findall("[0-9]{6}", pattern.pattern)}
+    assert len(numbers) > 20
+    assert {signal.code for n in numbers if (signal := classify(text.format(n=n), rows))} == {"device_memory"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SetDevice failed.ret=507010",
+        "Check failed:Load, ret:507010",
+        "open device 0 failed,runtime result = 507010.[FUNC:Report]",
+        "[507010][Error code unknown] ",
+        "aclmdlExecute failed, modelId is 1, errorCode is 507010",
+        "NPU function error: aclrtSynchronizeStream, error code is 507010",
+        "ge result[507010]",
+        "ACL_ERROR_RT_LOST_HEARTBEAT(507010)",
+        "init failed, ret 507010",
+        "retCode=507010, [the model stream execute failed]",
+    ],
+)
+def test_the_tools_ways_to_give_a_code(text: str) -> None:
+    """All are signs."""
+    met = classify(text, signals(Tool.RUNTIME))
+    assert met is not None
+    assert met.code == "device_lost"
 
 
 def test_noise_at_the_end_of_good_runs_is_no_sign() -> None:

@@ -36,6 +36,15 @@ def test_a_persons_rows_come_first(tmp_path: Path) -> None:
     assert rows[1:] == signals(Tool.RUNTIME, {})
 
 
+def test_a_person_may_mean_error_codes_only(tmp_path: Path) -> None:
+    """In angle brackets a number is a code, and no process id."""
+    own = tmp_path / "own.toml"
+    own.write_text(ROW.replace("'507015'", "'<507015|507016>'"))
+    (row,) = read_signals(own)[Tool.RUNTIME]
+    assert row.matches("fan 3 stopped, ret = 507016")
+    assert not row.matches("fan 3 stopped [PID: 507016]")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -65,6 +65,20 @@ def test_an_authors_mistake_is_named(tmp_path: Path, text: str, words: str) -> N
         recipe_table(write_table(tmp_path, text))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"input_shape": "nope:1,3,224,224"}, "input_shape: the recipe has no input nope; its inputs are image, sizes"),
+        ({"input_shape": "image:1,3,9,9;nope:1"}, "no input nope"),
+        ({"input_fp16_nodes": "image;nope"}, "input_fp16_nodes: the recipe has no input nope"),
+    ],
+)
+def test_an_input_that_the_recipe_lacks_is_refused(values: dict[str, str], words: str) -> None:
+    """Before anything is queued, with the names that there are."""
+    with pytest.raises(InvalidRequestError, match=words):
+        input_shapes((IMAGE, SIZES), 1, read_options(values))
+
+
 def test_the_persons_options_come_first() -> None:
     """What the recipe says fills the gaps."""
     recipes = read_options({"op_select_implmode": "high_precision", "dynamic_dims": "1;2", "log": "info"})
@@ -91,8 +105,8 @@ def test_a_recipes_mix_list_waits_for_mixed_precision() -> None:
         ({}, {"image": (4, 3, 32, 32), "sizes": (4, 2)}),
         ({"dynamic_batch_size": "1,2"}, {"image": (-1, 3, 32, 32), "sizes": (-1, 2)}),
         ({"dynamic_image_size": "32,32;64,64"}, {"image": (4, 3, -1, -1), "sizes": (4, 2)}),
-        ({"input_shape": "x.1:1~8,3;y:-1"}, {"x.1": ("1~8", 3), "y": (-1,)}),
-        ({"input_shape": "x:-1,-1", "dynamic_dims": "1,2;3,4"}, {"x": (-1, -1)}),
+        ({"input_shape": "image:1~8,3;sizes:-1"}, {"image": ("1~8", 3), "sizes": (-1,)}),
+        ({"input_shape": "image:-1,-1", "dynamic_dims": "1,2;3,4"}, {"image": (-1, -1)}),
     ],
 )
 def test_shapes_come_from_recipe_gears_or_person(
@@ -105,11 +119,11 @@ def test_shapes_come_from_recipe_gears_or_person(
 @pytest.mark.parametrize(
     ("written", "words"),
     [
-        ({"dynamic_batch_size": "1,2", "input_shape": "x:1,3"}, "first dimension"),
-        ({"dynamic_batch_size": "1,2", "input_shape": "x:-1,-1"}, "no other"),
-        ({"dynamic_image_size": "1,2;2,4", "input_shape": "x:-1,3,8,8"}, "height and width"),
+        ({"dynamic_batch_size": "1,2", "input_shape": "image:1,3"}, "first dimension"),
+        ({"dynamic_batch_size": "1,2", "input_shape": "image:-1,-1"}, "no other"),
+        ({"dynamic_image_size": "1,2;2,4", "input_shape": "image:-1,3,8,8"}, "height and width"),
         ({"dynamic_dims": "1;2"}, "input_shape has 0 times -1"),
-        ({"dynamic_dims": "1;2", "input_shape": "x:1~4"}, "not a range"),
+        ({"dynamic_dims": "1;2", "input_shape": "image:1~4"}, "not a range"),
     ],
 )
 def test_gears_and_shapes_that_contradict_each_other(written: dict[str, str], words: str) -> None:

@@ -92,7 +92,7 @@ def test_labels_without_an_image_are_only_noted(imagenet_folder: Maker, register
     """A part of ImageNet with the label file of all of it is a usual thing, and usable."""
     root = imagenet_folder(IMAGES, LABELS + "c.JPEG 1\n")
     facts = datasets.inspect(root, "imagenet")
-    assert facts.notes == ("1 labels without an image: c",)
+    assert facts.notes == ("labels without an image: 1 (c)",)
     assert len(datasets.open_dataset(registered(root)).image_ids) == 2
 
 
@@ -252,7 +252,7 @@ def test_a_list_takes_its_images_in_the_datasets_order(imagenet_folder: Maker, r
 @pytest.mark.parametrize(
     ("text", "count", "said"),
     [
-        ("a\nx\n", None, r"lists 1 of 2 images that the dataset 'small' does not have: 'x' \(line 2\)"),
+        ("a\nx\n", None, r"lists images that the dataset 'small' does not have, 1 of 2: 'x' \(line 2\)"),
         ("a\nb\n", 3, "has 2 images, the run was planned with 3"),
         ("", 1, "lists no image"),
     ],

@@ -14,10 +14,10 @@ from PIL import Image
 
 from npuq.errors import InvalidRequestError
 from npuq.states import JobKind
-from tasks import datasets, demo_data, export, images, registry
+from tasks import datasets, demo_data, demo_transform, export, images, registry
 from tasks.demo_data import DemoFiles, make_demo
 from tasks.demo_images import TEXTURES, class_ids, draw, write_images
-from tasks.protocols import Array, ClassLabels, ClassScores, Dataset, Sample
+from tasks.protocols import Array, ClassLabels, ClassScores, Dataset
 from tasks.recipes.mobilenet_v1 import CROPPED, MEAN, RESIZED, STD
 from tasks.steps import DatasetRef
 from tests.unit.tasks.recording_context import host_context
@@ -42,21 +42,19 @@ def dataset(demo: DemoFiles) -> Dataset:
 
 @dataclass(frozen=True)
 class Mistaken:
-    """The recipe with another way to prepare a picture."""
+    """Another way to prepare a picture."""
 
     prepare: Callable[[Image.Image], Array]
 
     def top1(self, demo: DemoFiles, dataset: Dataset) -> float:
         """Return the accuracy in percent that this way gives."""
         recipe = registry.get("mobilenet_v1")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(recipe, "preprocess", self.preprocess)
-            predictions = demo_data.predict_in_torch(recipe, demo.weights, dataset)
+        predictions = demo_data.predict_in_torch(recipe, demo.weights, dataset, self.seen)
         return recipe.evaluate(predictions, dataset)["top1"]
 
-    def preprocess(self, image_path: Path) -> Sample:
-        """Stand in for the recipe's."""
-        return Sample(array=self.prepare(images.read_rgb(image_path)), meta={})
+    def seen(self, image_path: Path) -> Array:
+        """Return what the network sees."""
+        return self.prepare(images.read_rgb(image_path))
 
 
 def sized(image: Image.Image) -> Image.Image:
@@ -85,6 +83,14 @@ def test_accuracy_is_far_above_chance_and_not_perfect(demo: DemoFiles, dataset: 
     assert 60 < demo.torch_top1 < 100
     assert demo.torch_top1 < demo.torch_top5 <= 100
     assert Mistaken(right).top1(demo, dataset) == demo.torch_top1
+
+
+def test_the_fit_and_torchs_score_owe_nothing_to_the_recipes_preprocessing(dataset: Dataset) -> None:
+    """The two say the same of a picture, and share no line: a mistake in the recipe's shows as a disagreement."""
+    recipe = registry.get("mobilenet_v1")
+    for image_id in dataset.image_ids[:8]:
+        path = dataset.image_path(image_id)
+        np.testing.assert_allclose(recipe.preprocess(path).array, demo_transform.network_input(path), atol=1e-6)
 
 
 @pytest.mark.parametrize("mistake", [in_bgr_order, not_normalised, squashed])

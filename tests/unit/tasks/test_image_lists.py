@@ -37,7 +37,7 @@ def test_a_hash_within_an_id_begins_no_comment() -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"a\nb\n\na # again\n", r"part\.txt: 1 images are listed twice: 'a' \(lines 1 and 4\)"),
+        (b"a\nb\n\na # again\n", r"part\.txt: images that are listed twice: 'a' \(lines 1 and 4\)"),
         (b"# nothing\n\n", r"part\.txt lists no image"),
         (b"", "lists no image"),
         (b"\x89PNG\xff\xfe", r"part\.txt is no list of images: .*write an image id a line"),
@@ -57,6 +57,6 @@ def test_unknown_images_are_named_with_their_lines() -> None:
     with pytest.raises(InvalidRequestError) as caught:
         listed.check_known({"a", "b"}, "small", "a")
     said = str(caught.value)
-    assert "part.txt lists 7 of 8 images that the dataset 'small' does not have: 'x0' (line 2), 'x1' (line 3)" in said
+    assert "part.txt lists images that the dataset 'small' does not have, 7 of 8: 'x0' (line 2), 'x1' (line 3)" in said
     assert said.endswith("and 2 more. Its ids look like 'a'.")
     listed.check_known({*listed.lines, "more"}, "small", "a")

@@ -112,19 +112,3 @@ def test_slots_are_bounded_by_memory_and_cores(
 def test_a_hosts_name_is_safe_in_queues_and_files(tmp_path: Path) -> None:
     """Whatever the machine is called."""
     assert discovery.host_id(Settings(home=tmp_path, host_name="my host/é.local")) == "my-host-.local"
-
-
-def test_only_an_npu_smi_of_the_emulators_home_is_emulated(tmp_path: Path) -> None:
-    """The variable alone does not make a card emulated, nor does a program of the same name elsewhere."""
-    homes = {}
-    for name in ("emulator", "driver"):
-        folder = tmp_path / name / "bin"
-        folder.mkdir(parents=True)
-        program = folder / "npu-smi"
-        program.write_text("#!/bin/sh\n")
-        program.chmod(0o755)
-        homes[name] = folder
-    variable = {"NPUQ_EMULATOR_HOME": str(tmp_path / "emulator")}
-    assert discovery.is_emulated({**variable, "PATH": str(homes["emulator"])})
-    assert not discovery.is_emulated({**variable, "PATH": str(homes["driver"])})
-    assert not discovery.is_emulated({"PATH": str(homes["emulator"])})

@@ -215,12 +215,20 @@ def test_a_host_without_cards_does_host_work(
 
 
 def test_a_launcher_that_stops_says_goodbye(
-    sqlite_world: World, settings: Settings, processes: list[FakeProcess]
+    sqlite_world: World, settings: Settings, processes: list[FakeProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its workers are asked to end, and its devices are lost at once, not after a silence."""
+    """Its devices get nothing new once its workers are asked to end, and are lost then, not after a silence."""
     found = launcher_of(sqlite_world, settings, FakeNpuSmi(chip(0, device_id=0)))
     found.run_once()
+    seen: list[DeviceState] = []
+
+    def terminate(process: FakeProcess) -> None:
+        seen.append(fleet(sqlite_world)[CHIP].state)
+        process.returncode = 0
+
+    monkeypatch.setattr(FakeProcess, "terminate", terminate)
     found.stop()
+    assert seen == [DeviceState.DRAINING] * 2
     assert [process.returncode for process in processes] == [0, 0]
     shown = fleet(sqlite_world)[CHIP]
     assert (shown.state, shown.state_reason) == (DeviceState.LOST, "its host was stopped")

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npuq.errors import Blame
-from worker import npu_smi
+from worker import npu_smi, npu_smi_values
 from worker.npu_smi import (
     CardCount,
     MapRow,
@@ -83,6 +83,58 @@ def test_missing_process_table_is_not_idle() -> None:
     assert not parse_info(without).knows_processes(3)
     assert parse_info(without + "| No running processes found in NPU 3 |\n").knows_processes(3)
     assert parse_info(DUO).knows_processes(3)
+
+
+@pytest.mark.parametrize("nothing", ["NA", "N/A", "-", "", "Null", "none"])
+@pytest.mark.parametrize("name", ["310P3", "310", "910", "xxx"])
+def test_a_chip_whose_health_is_not_told_stays_in_the_table(name: str, nothing: str) -> None:
+    """It must not be taken for gone: its health is unknown, also where the name is a number or hidden."""
+    text = DUO.replace("310P3", name.ljust(5)).replace("OK   ", nothing.ljust(5)).replace("Alarm", nothing.ljust(5))
+    first, second = parse_info(text).chips
+    assert [(chip.npu_id, chip.chip_id, chip.name) for chip in (first, second)] == [(3, 0, name), (3, 1, name)]
+    assert first.health == second.health == ("UNKNOWN" if nothing in npu_smi_values.ABSENT else nothing)
+    assert (first.memory_used_mb, first.bus_id) == (902, "0000:05:00.0")
+
+
+@pytest.mark.parametrize("nothing", ["NA", "-", "", "Null", "none"])
+@pytest.mark.parametrize("name", ["310P3", "310", "xxx"])
+@pytest.mark.parametrize("health", ["OK   ", "NA   ", "Fault"])
+def test_a_chip_without_a_bus_stays_in_the_table(health: str, name: str, nothing: str) -> None:
+    """Whatever word stands for no address, also when the health is not told either."""
+    text = DUO.replace("0000:05:00.0", nothing.ljust(12)).replace("310P3", name.ljust(5)).replace("OK   ", health)
+    chips = parse_info(text).chips
+    assert [(chip.chip_id, chip.name, chip.bus_id) for chip in chips] == [(0, name, None), (1, name, None)]
+
+
+def test_lower_rows_alone_are_no_chips() -> None:
+    """A logic id is not taken for a name, though nothing but rows of one kind is left."""
+    rows = "| 0       0     | NA              | 7            902/ 44280      |\n" * 3
+    assert parse_info(f"{DUO}\n{rows}").chips == parse_info(DUO).chips
+    with pytest.raises(NpuSmiError):
+        parse_info(rows)
+
+
+def test_a_chip_may_be_colder_than_ice() -> None:
+    """Boards stand outdoors."""
+    assert parse_info(DUO.replace("61   ", "-5   ")).chips[1].temp_c == -5
+
+
+@pytest.mark.parametrize(("value", "lost"), [("31.5", "power_w"), ("61", "temp_c")])
+def test_a_blank_value_is_unknown_and_its_neighbours_do_not_take_its_place(value: str, lost: str) -> None:
+    """A wrong number is worse than none."""
+    chip = parse_info(DUO.replace(value, " " * len(value))).chips[1]
+    assert getattr(chip, lost) is None
+    assert chip.power_w in {None, 31.5}
+    assert chip.temp_c in {None, 61}
+    assert chip.memory_total_mb == 43693
+
+
+def test_a_blank_load_leaves_the_memory_unknown() -> None:
+    """Without a header and with one."""
+    _, _, rows = DUO.partition("+===============+=================+==========================+\n")
+    for text in (DUO, rows):
+        first = parse_info(text.replace("| 7 ", "|   ")).chips[0]
+        assert (first.aicore_percent, first.memory_used_mb) == (None, None)
 
 
 def test_half_a_chip_is_left_out() -> None:

@@ -153,6 +153,37 @@ def test_a_refusal_is_told_from_an_unknown_state(text: str) -> None:
         assert caught.value.info.blame is Blame.HOST
 
 
+def test_a_line_that_is_not_supported_leaves_the_others() -> None:
+    """A board without a slot has a die all the same; what is not supported is not there, and no value."""
+    board = parse_board(
+        BOARD.format(name="310P3", die="Not supported", more="Slot ID : Not Support\nVDie ID : 1 2 3\n")
+    )
+    assert (board.die_id, board.soc_version) == ("1 2 3", "Ascend310P3")
+    assert "Slot ID" not in board.fields
+    card = parse_common("Chip ID : 0\nTemperature(C) : -5\nNPU Real-time Power(W) : not supported\n")
+    assert card.of_chip(0) == {"Temperature(C)": -5}
+    assert parse_health("Health Status : OK\nError Code : unsupported\n").error_codes == ()
+    assert parse_proc_mem(
+        "This tool does not support names.\nProcess id:7 Process name: Process memory(MB):5"
+    ).processes
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "NPU ID : 0\nChip ID : 0\nThis device does not support querying board.",
+        "NPU ID : 0\nDie ID : Not supported\nChip Name : not supported\n",
+        "Error parameter of -t\nUsage: npu-smi info -t type [Options...]\n  -i %d : card id\n",
+    ],
+)
+def test_where_nothing_is_supported_the_query_is_refused(text: str) -> None:
+    """The numbers that were asked for, and the tool's help, are no answer."""
+    for parse in (parse_board, parse_common, parse_proc_mem):
+        with pytest.raises(NpuSmiError) as caught:
+            parse(text)
+        assert caught.value.info.code == UNSUPPORTED
+
+
 def test_a_driver_that_is_down_is_no_answer() -> None:
     """Its line holds a colon-free failure, and must not become a reading."""
     with pytest.raises(NpuSmiError, match="driver"):
