@@ -1,5 +1,6 @@
 """`npuq datasets verify`."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -11,10 +12,22 @@ from cli.session import Session, open_session
 from npuq.errors import DatasetError, InvalidRequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from db.records import DatasetRecord
     from tasks.dataset_files import Difference
+    from tasks.steps import DatasetRef
 
 EXAMPLES: Final = ("npuq datasets verify imagenet", "npuq datasets verify imagenet --store")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Look:
+    """What a look found: differences, what to say when there are none, and what to do when there are."""
+
+    differences: "Sequence[Difference]"
+    good: str
+    advice: str
 
 
 def command(
@@ -24,49 +37,50 @@ def command(
     store: Annotated[bool, typer.Option("--store", help="Look whether the store has every file of it.")] = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Compare every file of a dataset's folder on this machine with its manifest; exit code 1 when any differs."""
+    """Compare every file of a dataset's folder on this machine with its manifest; exit code 1 when any differs.
+
+    Of one that is kept in the store, and has no folder here: look whether the store has every file.
+    """
+    from cli.datasets.local import local_ref
     from cli.datasets.registered import get_dataset
     from cli.datasets.view import differences_view
     from cli.output import show_many
 
     with open_session(ctx) as session:
         found = get_dataset(session, name)
-        differences, advice = _in_store(session, found) if store else _in_folder(session, found)
-    good = "the store has every file" if store else f"all {found.samples} images are as registered"
-    show_many(differences, differences_view(f"{name}: {good}"), output)
-    if differences:
-        raise DatasetError(advice)
+        with local_ref(session, found) as ref:
+            in_store = store or (found.in_store and not ref.root.is_dir())
+            look = _look_into_store(session, found, ref) if in_store else _look_into_folder(ref)
+    show_many(look.differences, differences_view(f"{name}: {look.good}"), output)
+    if look.differences:
+        raise DatasetError(look.advice)
 
 
-def _in_folder(session: Session, dataset: "DatasetRecord") -> "tuple[list[Difference], str]":
-    """Return what differs in the folder, and what to do then."""
+def _look_into_folder(ref: "DatasetRef") -> _Look:
     from cli.datasets.bytes_bar import bytes_bar
-    from cli.datasets.local import local_ref
     from tasks.datasets import verify
 
-    with local_ref(session, dataset) as ref, bytes_bar(f"reading {dataset.name}") as progress:
+    with bytes_bar(f"reading {ref.name}") as progress:
         differences = verify(ref, progress=progress)
-    return differences, (
-        f"{dataset.name} in {ref.root} is not what was registered: files that differ: {len(differences)}. "
-        "Restore them, or register the folder as it is now under a new name: "
-        f"npuq datasets add NEW_NAME {ref.root} --format {dataset.format}"
+    return _Look(
+        differences=differences,
+        good=f"all {ref.samples} images are as registered",
+        advice=f"{ref.name} in {ref.root} is not what was registered: files that differ: {len(differences)}. Restore "
+        "them, or register the folder as it is now under a new name: "
+        f"npuq datasets add NEW_NAME {ref.root} --format {ref.format}",
     )
 
 
-def _in_store(session: Session, dataset: "DatasetRecord") -> "tuple[list[Difference], str]":
-    """Return what the store lacks, and what to do then."""
+def _look_into_store(session: Session, dataset: "DatasetRecord", ref: "DatasetRef") -> _Look:
     from cli.datasets.keeping import absent_files
-    from cli.datasets.local import local_ref
     from tasks.datasets import read_manifest
 
+    again = f"npuq datasets add {dataset.name} FOLDER --format {dataset.format} --store"
     if not dataset.in_store:
-        raise InvalidRequestError(
-            f"{dataset.name} is not kept in the store; to keep it there: "
-            f"npuq datasets add {dataset.name} FOLDER --format {dataset.format} --store"
-        )
-    with local_ref(session, dataset) as ref:
-        absent = absent_files(session.client.store, read_manifest(ref))
-    return absent, (
-        f"files of {dataset.name} that the store lacks: {len(absent)}. Send them again: "
-        f"npuq datasets add {dataset.name} FOLDER --format {dataset.format} --store"
+        raise InvalidRequestError(f"{dataset.name} is not kept in the store; to keep it there: {again}")
+    absent = absent_files(session.client.store, read_manifest(ref))
+    return _Look(
+        differences=absent,
+        good="the store has every file",
+        advice=f"files of {dataset.name} that the store lacks: {len(absent)}. Send them again: {again}",
     )
