@@ -36,7 +36,7 @@ JOB_DETAIL_FIELDS: Final = (
     *JOB_FIELDS,
     *("error.detail", "content_key", "toolchain", "inputs", "outputs", "facts", "attempts"),
 )
-PLANNED_JOB_FIELDS: Final = ("label", "kind", "recipe", "soc_version", *_PARAMS, "parents")
+PLANNED_JOB_FIELDS: Final = ("label", "kind", "recipe", "soc_version", *_PARAMS, "parents", "reused")
 DEVICE_FIELDS: Final = (
     *("device_id", "host", "kind", "npu_id", "chip_id", "logic_id", "name", "soc_version", "health", "state"),
     *("reason", "emulated", "toolchain", "memory_total_mib", "loaded", "seen_at"),
@@ -128,8 +128,8 @@ def attempt_document(attempt: AttemptRecord) -> dict[str, Any]:
     }
 
 
-def planned_job_document(job: NewJob) -> dict[str, Any]:
-    """Return the JSON form of a job that is only planned."""
+def planned_job_document(job: NewJob, reused: frozenset[str]) -> dict[str, Any]:
+    """Return the JSON form of a job that is only planned; `reused` holds the labels of work that is there already."""
     return {
         "label": job.label,
         "kind": job.kind.value,
@@ -137,6 +137,7 @@ def planned_job_document(job: NewJob) -> dict[str, Any]:
         "soc_version": job.soc_version,
         "params": dict(job.params),
         "parents": {role: list(labels) for role, labels in job.parents.items()},
+        "reused": job.label in reused,
     }
 
 

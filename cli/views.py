@@ -97,8 +97,8 @@ def _job_reason(job: JobRecord) -> str:
     return one_line(job.error.message if job.error and job.state in FINAL_JOB_STATES else job.reason)
 
 
-def plan_view() -> View[NewJob]:
-    """Return the view of jobs that are only planned."""
+def plan_view(reused: frozenset[str]) -> View[NewJob]:
+    """Return the view of jobs that are only planned; `reused` holds the labels of work that is there already."""
     return View(
         columns=(
             Column(header="KIND", text=lambda job: job.kind),
@@ -106,8 +106,9 @@ def plan_view() -> View[NewJob]:
             Column(header="PARAMETERS", text=_planned_parameters),
             Column(header="CHIP", text=lambda job: job.soc_version or job.params.get("soc_version") or "-"),
             Column(header="AFTER", text=_planned_parents),
+            Column(header="REUSED", text=lambda job: "yes" if job.label in reused else ""),
         ),
-        document=documents.planned_job_document,
+        document=lambda job: documents.planned_job_document(job, reused),
         fields=documents.PLANNED_JOB_FIELDS,
         name=lambda job: job.label,
         empty="nothing to do",

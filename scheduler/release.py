@@ -8,14 +8,13 @@ from sqlalchemy import Connection
 
 from db import devices, job_queries, jobs
 from db.engine import Database
-from db.records import JobRecord
+from db.records import DeviceRecord, JobRecord
 from npuq.config import Settings
 from npuq.errors import NpuqError
 from npuq.log import get_logger
-from npuq.specs import TOOLCHAIN_PREFIX
 from npuq.states import DeviceKind, JobKind
-from scheduler.placement import is_working
-from scheduler.reuse import key_of, trusted
+from scheduler.reuse import is_stored, key_of, trusted
+from scheduler.toolchains import Toolchains
 
 BATCH: Final = 200
 """Jobs moved in one transaction."""
@@ -56,7 +55,7 @@ def release_ready(database: Database, settings: Settings, has_artifact: Callable
     with database.read() as connection:
         doomed = job_queries.any_doomed(connection)
         ready = job_queries.ready(connection, BATCH)
-        toolchains = _toolchains(connection, settings) if ready else Toolchains()
+        toolchains = Toolchains.of(_slots(connection, settings)) if ready else Toolchains()
         candidates = [_candidate(connection, job, toolchains) for job in ready]
     moves = _decide(candidates, has_artifact)
     skipped = database.transact(jobs.skip_doomed) if doomed else 0
@@ -66,33 +65,12 @@ def release_ready(database: Database, settings: Settings, has_artifact: Callable
     return skipped + database.transact(lambda connection: sum(_apply(connection, move) for move in moves))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Toolchains:
-    """Which toolchains convert on the working hosts: the newest of those that are a host's default, and all."""
-
-    newest: str | None = None
-    known: frozenset[str] = frozenset()
-
-    def choose(self, job: JobRecord) -> tuple[str | None, str]:
-        """Return the toolchain for a conversion, or None and what the job waits for."""
-        asked = job.params.get("cann")
-        if asked is None:
-            return self.newest, "no host with ATC is online"
-        wanted = f"{TOOLCHAIN_PREFIX}{asked}"
-        return (wanted if wanted in self.known else None), f"no host with CANN {asked} is online"
-
-
-def _toolchains(connection: Connection, settings: Settings) -> Toolchains:
-    slots = devices.find(connection, suspect_seconds=settings.timing.suspect_seconds, kind=DeviceKind.HOST)
-    working = [slot for slot in slots if slot.toolchains and is_working(slot)]
-    return Toolchains(
-        newest=max((slot.toolchains[0] for slot in working), default=None),
-        known=frozenset(toolchain for slot in working for toolchain in slot.toolchains),
-    )
+def _slots(connection: Connection, settings: Settings) -> list[DeviceRecord]:
+    return devices.find(connection, suspect_seconds=settings.timing.suspect_seconds, kind=DeviceKind.HOST)
 
 
 def _candidate(connection: Connection, job: JobRecord, toolchains: Toolchains) -> _Candidate:
-    toolchain, missing = toolchains.choose(job) if job.kind is JobKind.CONVERT else (None, "")
+    toolchain, missing = toolchains.choose(job.params) if job.kind is JobKind.CONVERT else (None, "")
     key = key_of(job, job_queries.inputs_of(connection, job), toolchain)
     return _Candidate(
         job=job,
@@ -111,7 +89,7 @@ def _decide(candidates: Sequence[_Candidate], has_artifact: Callable[[str], bool
         job, key = candidate.job, candidate.key
         busy = candidate.busy or (None if job.fresh else taken.get(key))
         try:
-            reusable = candidate.done is not None and _is_stored(candidate.done, has_artifact)
+            reusable = candidate.done is not None and is_stored(candidate.done, has_artifact)
         except NpuqError as error:
             moves.append(_Move(job=job, reason=f"whether equal work can be reused is unknown: {error}"))
             continue
@@ -125,10 +103,6 @@ def _decide(candidates: Sequence[_Candidate], has_artifact: Callable[[str], bool
             taken[key] = job.job_id
             moves.append(_Move(job=job, key=key, toolchain=candidate.toolchain))
     return moves
-
-
-def _is_stored(job: JobRecord, has_artifact: Callable[[str], bool]) -> bool:
-    return all(has_artifact(digest) for digests in job.outputs.values() for digest in digests)
 
 
 def _apply(connection: Connection, move: _Move) -> bool:

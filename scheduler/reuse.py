@@ -6,6 +6,7 @@ from typing import Final
 from db.records import JobRecord, NewJob
 from npuq.specs import content_key
 from npuq.states import JobKind, Quality
+from scheduler.toolchains import Toolchains
 
 #: Parameters that say how a thing is called, not what is computed.
 _NAMES_ONLY: Final = frozenset({"dataset"})
@@ -30,15 +31,20 @@ def trusted(done: JobRecord | None) -> JobRecord | None:
     return done if done is not None and done.facts.get("quality", Quality.CLEAN) == Quality.CLEAN else None
 
 
+def is_stored(job: JobRecord, has_artifact: Callable[[str], bool]) -> bool:
+    """Tell whether everything that a job made is still in the store."""
+    return all(has_artifact(digest) for digests in job.outputs.values() for digest in digests)
+
+
 def foresee(
-    plan: Sequence[NewJob], find_equal: Callable[[str], JobRecord | None], toolchain: str | None
+    plan: Sequence[NewJob], find_equal: Callable[[str], JobRecord | None], toolchains: Toolchains
 ) -> frozenset[str]:
     """Return the labels of the jobs that would be reused if the plan began now; what changes meanwhile is not known.
 
     Args:
         plan: parents before children.
         find_equal: content key -> the newest job that did the same work, its outputs still stored; None: nobody did.
-        toolchain: fingerprint of what would convert.
+        toolchains: what would convert.
     """
     outputs: dict[str, Inputs] = {}
     for job in plan:
@@ -49,7 +55,8 @@ def foresee(
             inputs[role] = inputs.get(role, ()) + tuple(
                 digest for label in labels for digest in outputs[label].get(role, ())
             )
-        done = trusted(find_equal(key_of(job, inputs, toolchain if job.kind is JobKind.CONVERT else None)))
+        toolchain = toolchains.choose(job.params)[0] if job.kind is JobKind.CONVERT else None
+        done = trusted(find_equal(key_of(job, inputs, toolchain)))
         if done is not None:
             outputs[job.label] = {role: tuple(digests) for role, digests in done.outputs.items()}
     return frozenset(outputs)

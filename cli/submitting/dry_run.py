@@ -10,7 +10,9 @@ from cli.words import counted
 from npuq.errors import DatabaseError, InvalidRequestError
 
 if TYPE_CHECKING:
-    from db.records import DatasetRecord
+    from collections.abc import Sequence
+
+    from db.records import DatasetRecord, DeviceRecord, JobRecord, NewJob
 
 
 def show_plan(session: Session, request: Request, output: Format) -> None:
@@ -35,12 +37,30 @@ def show_plan(session: Session, request: Request, output: Format) -> None:
         jobs = plan_run(spec, registry.get(spec.recipe), dataset, fleet or ())
     except PlanWaitsError as error:
         raise InvalidRequestError(f"cannot plan this yet: {error}") from error
-    show_many(jobs, plan_view(), output)
+    reused = frozenset() if fleet is None else _reused(session, jobs, fleet)
+    show_many(jobs, plan_view(reused), output)
     if fleet is None:
         tell("planned without a fleet, which nobody here can be asked about: see npuq status")
     else:
         warn_of_absences(request, fleet)
-    tell(f"{counted(len(jobs), 'job')}; nothing was sent. What equal work has left already is reused.")
+    done = f", {len(reused)} of them done already by equal work" if reused else ""
+    tell(f"{counted(len(jobs), 'job')}{done}; nothing was sent")
+
+
+def _reused(session: Session, jobs: "Sequence[NewJob]", fleet: "Sequence[DeviceRecord]") -> frozenset[str]:
+    """Return the labels of the jobs whose work is there already, its outputs in the store."""
+    from db import job_queries
+    from scheduler.reuse import foresee, is_stored
+    from scheduler.toolchains import Toolchains
+
+    store = session.client.store
+    with session.read() as connection:
+
+        def find_equal(key: str) -> "JobRecord | None":
+            done = job_queries.equal_succeeded(connection, key)
+            return done if done is not None and is_stored(done, store.exists) else None
+
+        return foresee(jobs, find_equal, Toolchains.of(fleet))
 
 
 def _dataset(session: Session, request: Request) -> "DatasetRecord | None":

@@ -25,3 +25,13 @@ def test_one_model_with_gears_scores_like_one_model_per_batch_size(laptop: Lapto
     assert len(each) == 2
     assert with_gears.keys() == {1, 4}
     assert with_gears == without
+
+
+def test_a_dry_run_shows_what_equal_work_has_left(laptop: Laptop) -> None:
+    """After a run everything of it is there already; another batch size shares its export."""
+    evaluate(laptop)
+    given = ("submit", "evaluate", "mobilenet_v1", "--weights", str(laptop.demo.weights), "--dataset", "demo")
+    again = laptop.read(*given, "--batch-sizes", "1,4", "--dry-run")
+    assert all(job["reused"] for job in again)
+    other = laptop.read(*given, "--batch-sizes", "2", "--dry-run")
+    assert [job["kind"] for job in other if job["reused"]] == ["export"]

@@ -13,7 +13,7 @@ from npuq.specs import RunSpec
 from npuq.states import DeviceKind, DeviceState, JobKind, JobState
 from scheduler.placement import can_run
 from scheduler.plan import plan_run
-from scheduler.release import Toolchains
+from scheduler.toolchains import Toolchains
 from tasks import registry
 
 DIGEST = "a" * 64
@@ -190,10 +190,10 @@ def test_a_chip_that_nobody_knows_is_refused_by_the_plan() -> None:
 def test_a_version_is_found_among_those_side_by_side() -> None:
     """Without a wish the newest default converts; a wish waits for a host that has it, and says so."""
     toolchains = Toolchains(newest="cann-8.0", known=frozenset({"cann-8.0", "cann-7.0"}))
-    assert toolchains.choose(job())[0] == "cann-8.0"
-    assert toolchains.choose(job(cann="7.0"))[0] == "cann-7.0"
-    assert toolchains.choose(job(cann="9.0")) == (None, "no host with CANN 9.0 is online")
-    assert Toolchains().choose(job()) == (None, "no host with ATC is online")
+    assert toolchains.choose({})[0] == "cann-8.0"
+    assert toolchains.choose({"cann": "7.0"})[0] == "cann-7.0"
+    assert toolchains.choose({"cann": "9.0"}) == (None, "no host with CANN 9.0 is online")
+    assert Toolchains().choose({}) == (None, "no host with ATC is online")
 
 
 def test_a_slot_serves_every_toolchain_it_has() -> None:

@@ -7,10 +7,11 @@ from typing import cast
 from db.records import JobRecord, NewJob
 from npuq.states import JobKind, Quality
 from scheduler.reuse import foresee, key_of, trusted
+from scheduler.toolchains import Toolchains
 from tests.services.world import run_spec
 from tests.unit.scheduler.test_plan import plan
 
-TOOLS = "cann-8.0"
+TOOLS = Toolchains(newest="cann-8.0", known=frozenset({"cann-8.0"}))
 
 
 class Past:
@@ -29,7 +30,7 @@ class Past:
         inputs = dict(job.inputs)
         for needed, labels in job.parents.items():
             inputs[needed] = tuple(digest for label in labels for digest in self.outputs[label][needed])
-        key = key_of(job, inputs, TOOLS if job.kind is JobKind.CONVERT else None)
+        key = key_of(job, inputs, TOOLS.newest if job.kind is JobKind.CONVERT else None)
         self.outputs[job.label] = {role: (key,)}
         self._done[key] = cast(
             "JobRecord", SimpleNamespace(outputs=self.outputs[job.label], facts={"quality": quality})
@@ -56,7 +57,7 @@ def test_another_toolchain_or_a_lost_parent_ends_the_chain() -> None:
     """The key of a conversion holds what converts, and its input."""
     jobs = plan(run_spec(batch_sizes=(1,)))
     past = past_of(jobs, "export", "convert bs1 fp16")
-    assert foresee(jobs, past.find, "cann-9.0") == {"export"}
+    assert foresee(jobs, past.find, Toolchains(newest="cann-9.0")) == {"export"}
     assert foresee(jobs, lambda _key: None, TOOLS) == frozenset()
 
 
