@@ -1,7 +1,7 @@
 """Which commands there are, and where: a table of names, so that only the command that is asked for is imported.
 
-One command per module, named as the command; the module's `command` is its function, its `EXAMPLES` are one or two
-command lines that end its help. Nothing else happens here.
+One command per module, named as the command (`make-demo`: `make_demo`). The module's `command` is its function, its
+`EXAMPLES` are one or two command lines that end its help. Nothing else happens here.
 """
 
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
@@ -43,7 +43,7 @@ RUN: Final = "Run a fleet"
 
 
 def _verbs(noun: str, *verbs: str) -> dict[str, Command]:
-    return {verb: Command(module=f"cli.{noun}.{verb}") for verb in verbs}
+    return {verb: Command(module=f"cli.{noun}.{verb.replace('-', '_')}") for verb in verbs}
 
 
 TREE: Final[Mapping[str, Command | Group]] = {
@@ -70,7 +70,9 @@ TREE: Final[Mapping[str, Command | Group]] = {
     "jobs": Group(help="The steps of runs.", verbs=_verbs("jobs", "list", "show"), panel=LOOK),
     "recipes": Group(help="The models that npuq knows.", verbs=_verbs("recipes", "list", "show"), panel=LOOK),
     "datasets": Group(
-        help="The datasets that jobs may use.", verbs=_verbs("datasets", "add", "list", "verify"), panel=LOOK
+        help="The datasets that jobs may use.",
+        verbs=_verbs("datasets", "add", "remove", "list", "show", "verify", "make-demo"),
+        panel=LOOK,
     ),
     "devices": Group(
         help="The chips of the fleet.",

@@ -45,12 +45,15 @@ DEVICE_DETAIL_FIELDS: Final = (*DEVICE_FIELDS, "cause", "since", "phy_id", "memo
 DEVICE_EVENT_FIELDS: Final = ("event_id", "device_id", "at", "state", "cause", "reason")
 RESULT_FIELDS: Final = (
     *("result_id", "run_id", "job_id", "kind", "recipe", "recipe_version", "dataset", "dataset_digest", "samples"),
+    *("dataset_samples", "images_digest", "partial"),
     *("soc_version", "device_id", "emulated", "batch_size", "precision", "quality"),
     *(f"metrics.{name}" for name in METRICS),
     *("units", "toolchain", "om_digest", "created_at"),
 )
 RESULT_DETAIL_FIELDS: Final = (*RESULT_FIELDS, "attempt", "facts")
-DATASET_FIELDS: Final = ("name", "format", "root", "samples", "digest", "added_at")
+DATASET_FIELDS: Final = (
+    *("name", "format", "root", "samples", "digest", "size_bytes", "in_store", "folders", "notes", "added_at"),
+)
 
 
 def run_document(run: RunRecord) -> dict[str, Any]:
@@ -195,6 +198,9 @@ def result_document(result: ResultRecord) -> dict[str, Any]:
         "dataset": result.dataset,
         "dataset_digest": result.dataset_digest,
         "samples": result.samples,
+        "dataset_samples": result.dataset_samples,
+        "images_digest": result.images_digest,
+        "partial": result.is_partial,
         "soc_version": result.soc_version,
         "device_id": result.device_id,
         "emulated": result.emulated,
@@ -222,5 +228,9 @@ def dataset_document(dataset: DatasetRecord) -> dict[str, Any]:
         "root": dataset.root,
         "samples": dataset.samples,
         "digest": dataset.digest,
+        "size_bytes": dataset.size_bytes,
+        "in_store": dataset.in_store,
+        "folders": dict(dataset.folders),
+        "notes": list(dataset.notes),
         "added_at": iso(dataset.added_at),
     }

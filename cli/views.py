@@ -190,7 +190,7 @@ def results_view(now: datetime) -> View[ResultRecord]:
             Column(header="CHIP", text=_result_chip),
             Column(header="BATCH", text=lambda result: str(result.batch_size), right=True),
             Column(header="PRECISION", text=lambda result: result.precision),
-            Column(header="DATASET", text=lambda result: result.dataset or "-"),
+            Column(header="DATASET", text=_result_dataset),
             *metrics,
             Column(header="QUALITY", text=lambda result: result.quality),
             Column(header="CREATED", text=lambda result: ago(result.created_at, now), right=True),
@@ -214,6 +214,14 @@ def _result_chip(result: ResultRecord) -> str:
     return f"{result.soc_version or '-'}{' (emulated)' if result.emulated else ''}"
 
 
+def _result_dataset(result: ResultRecord) -> str:
+    """Return the dataset, and how much of it where that is not all: `imagenet (240 of 50000)`."""
+    if not result.is_partial:
+        return result.dataset or "-"
+    whole = "" if result.dataset_samples is None else f" of {result.dataset_samples}"
+    return f"{result.dataset} ({result.samples}{whole})"
+
+
 def datasets_view(now: datetime) -> View[DatasetRecord]:
     """Return the view of datasets."""
     return View(
@@ -223,13 +231,19 @@ def datasets_view(now: datetime) -> View[DatasetRecord]:
             Column(header="SAMPLES", text=lambda dataset: str(dataset.samples), right=True),
             Column(header="DIGEST", text=lambda dataset: dataset.digest[:SHORT_JOB]),
             Column(header="ADDED", text=lambda dataset: ago(dataset.added_at, now), right=True),
-            Column(header="FOLDER", text=lambda dataset: dataset.root),
+            Column(header="WHERE", text=_dataset_places),
         ),
         document=documents.dataset_document,
         fields=documents.DATASET_FIELDS,
         name=lambda dataset: dataset.name,
         empty="no datasets yet; add one with: npuq datasets add NAME FOLDER --format imagenet",
     )
+
+
+def _dataset_places(dataset: DatasetRecord) -> str:
+    """Return where workers find a dataset: `/data/imagenet; on h2: /mnt/imagenet`."""
+    usual = "the store" if dataset.in_store else dataset.root
+    return "; ".join([usual, *(f"on {host}: {root}" for host, root in dataset.folders.items())])
 
 
 def counts_in_words(counts: Mapping[JobState, int]) -> str:

@@ -6,16 +6,24 @@ the digest; bytes that are not what their name says are set aside and never used
 """
 
 import hashlib
-import os
 import secrets
-import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql, sqlite
 
+from db.local_files import (
+    BoundedCopies,
+    Progress,
+    SourceError,
+    copy_durably,
+    copy_for_upload,
+    no_copy,
+    place,
+    temporary_beside,
+)
 from db.records import NewArtifact
 from db.tables import Artifact
 from db.types import db_now
@@ -25,8 +33,8 @@ from npuq.errors import ArtifactError
 if TYPE_CHECKING:
     from db.remote_files import RemoteFiles
 
-CHUNK_BYTES: Final = 1024 * 1024
-Progress = Callable[[int], None]
+_ROWS_PER_STATEMENT: Final = 200
+_TRIES: Final = 3
 
 
 def digest_of(path: Path) -> NewArtifact:
@@ -39,22 +47,24 @@ def digest_of(path: Path) -> NewArtifact:
 def record(connection: Connection, artifacts: Iterable[NewArtifact]) -> None:
     """Insert the rows of durable artifacts; those that are known stay as they are."""
     dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
-    for artifact in artifacts:
-        connection.execute(
-            dialect.insert(Artifact)
-            .values(digest=artifact.digest, size_bytes=artifact.size_bytes, created_at=db_now())
-            .on_conflict_do_nothing()
-        )
+    sizes = {artifact.digest: artifact.size_bytes for artifact in artifacts}
+    digests = sorted(sizes)
+    for start in range(0, len(digests), _ROWS_PER_STATEMENT):
+        rows = [
+            {"digest": digest, "size_bytes": sizes[digest], "created_at": db_now()}
+            for digest in digests[start : start + _ROWS_PER_STATEMENT]
+        ]
+        connection.execute(dialect.insert(Artifact).values(rows).on_conflict_do_nothing())
 
 
 class ArtifactStore:
-    """A store at an fsspec URL, with a local cache when it is remote."""
+    """A store at an fsspec URL, with a local cache when it is remote. Safe for many threads and processes."""
 
     def __init__(self, url: str, cache: Path, *, cache_bytes: int = 20 * 2**30) -> None:
         self._url = redact(url)
         self._remote = None if "://" not in url or url.startswith("file://") else _remote_files(url)
         self._cache = cache if self._remote is not None else _folder(url)
-        self._cache_bytes = cache_bytes
+        self._copies = BoundedCopies(self._cache, cache_bytes)
 
     def _key(self, digest: str) -> str:
         return f"{digest[:2]}/{digest[2:4]}/{digest}"
@@ -83,19 +93,48 @@ class ArtifactStore:
         copied = progress if self._remote is None else None  # what takes long is the upload
         local = self._cache / self._key(artifact.digest)
         try:
-            _copy_durably(path, local, artifact.digest, copied)
+            copy_durably(path, local, artifact.digest, copied)
         except OSError as error:
             raise ArtifactError(f"cannot write to the artifact store {self._url}: {error}") from error
         if self._remote is not None:
             self._remote.upload(local, self._key(artifact.digest), progress)
-            self._make_room()
+            self._copies.added(artifact.size_bytes)
         return artifact
+
+    def put_known(self, path: Path, artifact: NewArtifact) -> bool:
+        """Store one of many files whose digests are known; no copy of it stays in the cache.
+
+        Returns:
+            Whether it was sent: False when the store had it.
+
+        Raises:
+            SourceError: the file cannot be read, or is not what it was.
+            ArtifactError: the store cannot be written.
+        """
+        if self.exists(artifact.digest):
+            return False
+        key = self._key(artifact.digest)
+        try:
+            if self._remote is None:
+                copy_durably(path, self._cache / key, artifact.digest)
+                return True
+            copy = copy_for_upload(path, (self._cache / key).parent, artifact.digest)
+        except SourceError:
+            raise
+        except OSError as error:
+            raise ArtifactError(f"cannot write to the artifact store {self._url}: {error}") from error
+        try:
+            self._remote.upload(copy, key)
+        finally:
+            copy.unlink(missing_ok=True)
+        return True
 
     def fetch(self, digest: str) -> Path:
         """Return a verified local file of an artifact; read-only, shared: link or copy it, never change it.
 
         Raises:
             ArtifactError: it is missing, or its bytes are not what its name says (then it is set aside).
+            FileNotFoundError: another process made room in the cache meanwhile; see `materialise`.
         """
         local = self._cache / self._key(digest)
         if not local.is_file():
@@ -108,30 +147,21 @@ class ArtifactStore:
         return local
 
     def _download(self, remote: "RemoteFiles", digest: str, local: Path) -> None:
-        temporary = local.with_name(f".{digest}.{secrets.token_hex(4)}")
+        temporary = temporary_beside(local)
         temporary.parent.mkdir(parents=True, exist_ok=True)
         try:
             remote.download(self._key(digest), temporary)
-            if digest_of(temporary).digest != digest:
+            found = digest_of(temporary)
+            if found.digest != digest:
                 remote.move(self._key(digest), f"damaged/{digest}.{secrets.token_hex(4)}")
                 raise ArtifactError(
                     f"artifact {digest[:12]} in {self._url} is damaged and was set aside; make it again"
                 )
             temporary.chmod(0o444)
             temporary.replace(local)
-            self._make_room()
+            self._copies.added(found.size_bytes)
         finally:
             temporary.unlink(missing_ok=True)
-
-    def _make_room(self) -> None:
-        """Drop the copies that were fetched first until the rest is within the bound; jobs keep theirs by links."""
-        copies = [(path.stat().st_mtime, path) for path in self._cache.glob("??/??/*") if path.is_file()]
-        total = sum(path.stat().st_size for _, path in copies)
-        for _, path in sorted(copies)[:-1]:  # the newest is the one that was just asked for
-            if total <= self._cache_bytes:
-                return
-            total -= path.stat().st_size
-            path.unlink(missing_ok=True)
 
     def _set_aside(self, digest: str, local: Path) -> None:
         quarantine = self._cache / "damaged"
@@ -151,46 +181,24 @@ def _folder(url: str) -> Path:
     return Path(url_to_fs(url)[1])
 
 
-def _copy_durably(source: Path, target: Path, digest: str, progress: Progress | None) -> None:
-    """Copy so that the final name never stands for anything but the whole, durable content."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{digest}.{secrets.token_hex(4)}")
-    hasher = hashlib.sha256()
+def materialise(store: ArtifactStore, digest: str, target: Path, *, tries: int = _TRIES) -> Path:
+    """Put a verified artifact at `target`, by hard link where the file system allows, else by copy.
+
+    Args:
+        store: where it is.
+        digest: its SHA-256.
+        target: where it shall be.
+        tries: how often the cache may lose it to another process that makes room.
+
+    Raises:
+        ArtifactError: the store does not have it, or cannot be reached; or this host, which is then to blame, cannot
+            hold a copy.
+    """
     try:
-        with source.open("rb") as reader, temporary.open("xb") as writer:
-            while piece := reader.read(CHUNK_BYTES):
-                hasher.update(piece)
-                writer.write(piece)
-                if progress is not None:
-                    progress(len(piece))
-            writer.flush()
-            os.fsync(writer.fileno())
-        if hasher.hexdigest() != digest:
-            raise OSError(f"{source} changed while it was read")
-        temporary.chmod(0o444)
-        temporary.replace(target)
-        _fsync_directory(target.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _fsync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def materialise(store: ArtifactStore, digest: str, target: Path) -> Path:
-    """Put a verified artifact at `target`, by hard link where the file system allows, else by copy."""
-    source = store.fetch(digest)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except FileExistsError:
-        target.unlink()
-        return materialise(store, digest, target)
-    except OSError:
-        shutil.copyfile(source, target)
-    return target
+        return place(store.fetch(digest), target)
+    except FileNotFoundError as error:
+        if tries > 1:
+            return materialise(store, digest, target, tries=tries - 1)
+        raise no_copy(error) from error
+    except OSError as error:
+        raise no_copy(error) from error

@@ -175,7 +175,17 @@ class DeviceEventRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetRecord:
-    """A registered dataset."""
+    """A registered dataset.
+
+    Attributes:
+        root: its folder on every host that has none of its own; of a dataset in the store: where it came from.
+        digest: of its manifest.
+        samples: number of images.
+        in_store: its files are kept in the store, and fetched by hosts that have no folder of their own.
+        size_bytes: of all its files; None: registered before that was noted.
+        notes: what was odd but harmless when it was registered.
+        folders: host -> its folder there, for the hosts that have one of their own.
+    """
 
     name: str
     format: str
@@ -183,6 +193,14 @@ class DatasetRecord:
     digest: str
     samples: int
     added_at: datetime
+    in_store: bool = False
+    size_bytes: int | None = None
+    notes: tuple[str, ...] = ()
+    folders: Mapping[str, str] = field(default_factory=dict)
+
+    def folder_on(self, host: str) -> str | None:
+        """Return the folder in which a host should have it; None: it has to come from the store."""
+        return self.folders.get(host, None if self.in_store else self.root)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +213,11 @@ class NewArtifact:
 
 @dataclass(frozen=True, kw_only=True)
 class NewResult:
-    """A measured configuration, to be written with the success of its attempt. `metrics`: name -> (value, unit)."""
+    """A measured configuration, to be written with the success of its attempt.
+
+    `samples` of `dataset_samples` were scored: the first ones, or those of the list `images_digest`. `metrics`: name ->
+    (value, unit).
+    """
 
     kind: str
     dataset: str | None
@@ -211,6 +233,8 @@ class NewResult:
     toolchain: str
     facts: Mapping[str, Any]
     metrics: Mapping[str, tuple[float, str]]
+    dataset_samples: int | None = None
+    images_digest: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,7 +250,11 @@ class Completion:
 
 @dataclass(frozen=True, kw_only=True)
 class ResultRecord:
-    """A measured configuration of the history. `metrics`: name -> value, `units`: name -> unit."""
+    """A measured configuration of the history.
+
+    `samples` of `dataset_samples` (None: older than this was noted) were scored: the first ones, or those of the list
+    `images_digest`. `metrics`: name -> value, `units`: name -> unit.
+    """
 
     result_id: str
     run_id: str
@@ -250,6 +278,20 @@ class ResultRecord:
     created_at: datetime
     metrics: Mapping[str, float]
     units: Mapping[str, str]
+    dataset_samples: int | None = None
+    images_digest: str | None = None
+
+    @property
+    def is_partial(self) -> bool:
+        """Return whether a part of a dataset was scored, so that it must not be held against published figures.
+
+        An old result counts as partial when a limit was asked for.
+        """
+        if self.dataset is None or self.samples is None:
+            return False
+        if self.dataset_samples is None:
+            return self.facts.get("params", {}).get("limit") is not None
+        return self.samples < self.dataset_samples
 
 
 @dataclass(frozen=True, kw_only=True)

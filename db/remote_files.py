@@ -16,6 +16,7 @@ from fsspec.asyn import AsyncFileSystem
 from fsspec.callbacks import Callback
 from fsspec.core import url_to_fs
 
+from db.local_files import no_copy
 from npuq.config import redact
 from npuq.errors import ArtifactError, ConfigError
 
@@ -43,8 +44,8 @@ _S3_OPTIONS: Final = {
 _CREDENTIALS: Final = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and what that key may do in the bucket"
 _ADDRESS: Final = "check that it is up and that its address is right (store_url; for S3 also AWS_ENDPOINT_URL_S3)"
 _CERTIFICATE: Final = "name the authority of its certificate in AWS_CA_BUNDLE, and the host as the certificate does"
+_SERVERS_TROUBLE: Final = 500
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-_ROOM: Final = "free some below NPUQ_HOME, or lower artifact_cache_bytes"
 
 
 class RemoteFiles:
@@ -77,14 +78,17 @@ class RemoteFiles:
         target = self._path(key)
         temporary = f"{self._root}/incoming/{target.rpartition('/')[2]}.{secrets.token_hex(4)}"
         options = {"chunksize": PART_BYTES} if self._appears_whole else {}
+        size_bytes, reported = source.stat().st_size, _Reported(progress)
         with self._translated():
+            self._make_folder(temporary)
             self._fs.put_file(
                 str(source),
                 target if self._appears_whole else temporary,
-                callback=_Reported(progress),
+                callback=reported,
                 **options,
-                **self._limit(source.stat().st_size),
+                **self._limit(size_bytes),
             )
+            reported.complete(size_bytes)
             if not self._appears_whole:
                 self._rename(temporary, target)
 
@@ -101,9 +105,12 @@ class RemoteFiles:
             self._rename(self._path(key), self._path(target))
 
     def _rename(self, path: str, target: str) -> None:
-        if not self._appears_whole:  # S3 has no folders; asked for one, s3fs would try to make the bucket
-            self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
+        self._make_folder(target)
         self._fs.mv(path, target)
+
+    def _make_folder(self, path: str) -> None:
+        if not self._appears_whole:  # S3 has no folders; asked for one, s3fs would try to make the bucket
+            self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}"
@@ -125,7 +132,7 @@ class RemoteFiles:
             raise ArtifactError(f"the artifact store {self.url} refuses: {error}; {_CREDENTIALS}") from error
         except Exception as error:
             if isinstance(error, OSError) and error.errno in _FULL:
-                raise ArtifactError(f"no room for a copy of an artifact on this host: {error}; {_ROOM}") from error
+                raise no_copy(error) from error
             name, said = type(error).__name__, str(error).strip()
             raise ArtifactError(
                 f"cannot reach the artifact store {self.url}: {said or name}; {_advice(name, said)}"
@@ -143,10 +150,17 @@ class _Reported(Callback):  # type: ignore[misc]  # fsspec has no types
     def __init__(self, progress: Progress | None) -> None:
         super().__init__()
         self._progress = progress
+        self._told_bytes = 0
+
+    def complete(self, size_bytes: int) -> None:
+        """Tell of what a driver sent without a word."""
+        if size_bytes > self._told_bytes:
+            self.relative_update(size_bytes - self._told_bytes)
 
     def relative_update(self, inc: int = 1) -> None:
         """Take the number of bytes of a piece that was sent."""
         super().relative_update(inc)
+        self._told_bytes += inc
         if self._progress is not None:
             self._progress(inc)
 
@@ -154,8 +168,18 @@ class _Reported(Callback):  # type: ignore[misc]  # fsspec has no types
 def _open(url: str, protocol: str) -> tuple[AbstractFileSystem, str]:
     fs, root = url_to_fs(url, **(_S3_OPTIONS if protocol in _S3 else {}))
     if protocol in _S3:
+        from s3fs.core import set_custom_error_handler
+
         fs.retries = TRIES
+        set_custom_error_handler(is_servers_trouble)
     return fs, str(root)
+
+
+def is_servers_trouble(error: Exception) -> bool:
+    """Tell whether S3 said that it failed itself: it may not the next time, and one of thousands of requests does."""
+    response: Any = getattr(error, "response", {})
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return bool(status >= _SERVERS_TROUBLE)
 
 
 def _s3_code(error: BaseException) -> str:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -162,7 +163,24 @@ class Dataset(Base):
     root: Mapped[str] = mapped_column(Text)
     digest: Mapped[str] = mapped_column(Digest)
     samples: Mapped[int]
+    size_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """Of all its files; None in rows older than this column."""
+    in_store: Mapped[bool] = mapped_column(server_default=false())
+    """Its files are kept in the store; then `root` is only where they came from."""
+    notes: Mapped[list[str]] = mapped_column(server_default="[]")
+    """What was odd but harmless when it was registered."""
     added_at: Mapped[datetime]
+
+
+class DatasetFolder(Base):
+    """Where a dataset lies on a host, when that is not where it lies on the others."""
+
+    __tablename__ = "dataset_folders"
+
+    dataset: Mapped[str] = mapped_column(String(100), ForeignKey("datasets.name", ondelete="CASCADE"), primary_key=True)
+    host: Mapped[str] = mapped_column(Id, primary_key=True)
+    """Of `hosts`, or one that has yet to join."""
+    root: Mapped[str] = mapped_column(Text)
 
 
 class Artifact(Base):
@@ -382,6 +400,10 @@ class Result(Base):
     dataset: Mapped[str | None] = mapped_column(String(100))
     dataset_digest: Mapped[str | None] = mapped_column(Digest)
     samples: Mapped[int | None]
+    dataset_samples: Mapped[int | None]
+    """Images of the whole dataset; None in rows older than this column, and where no dataset is."""
+    images_digest: Mapped[str | None] = mapped_column(Digest)
+    """List of the images that were scored; None: the first `samples`."""
     soc_version: Mapped[str | None] = mapped_column(String(40))
     device_id: Mapped[str | None] = mapped_column(Id, ForeignKey("devices.id"))
     """The chip; None when several took part (see `facts`)."""

@@ -100,7 +100,7 @@ class Settings(BaseSettings):
     sample_cache_bytes: int = Field(default=20 * 2**30, ge=0)
     """Preprocessed samples kept on this host."""
     artifact_cache_bytes: int = Field(default=20 * 2**30, ge=0)
-    """Artifacts kept on this host when the store is remote."""
+    """Artifacts kept on this host when the store is remote, files of datasets included."""
     log_limit_bytes: int = Field(default=2**20, ge=4096)
     """Log kept per attempt: its beginning and its end."""
     job_timeout_seconds: float = Field(default=6 * 3600.0, gt=0)

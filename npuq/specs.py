@@ -21,6 +21,7 @@ TOOLCHAIN_PREFIX: Final = "cann-"
 """Before the version of CANN in the fingerprint of a toolchain."""
 MAX_BATCH_SIZE: Final = 4096
 MAX_BATCH_SIZES: Final = 64
+MAX_LISTED_IMAGES: Final = 10_000_000
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -54,6 +55,13 @@ class Source(_Strict):
     name: DisplayName
 
 
+class ListedImages(_Strict):
+    """A part of a dataset: an uploaded list of image ids (`tasks.image_lists`), and how many it holds."""
+
+    digest: Digest
+    count: int = Field(ge=1, le=MAX_LISTED_IMAGES)
+
+
 class BenchmarkProtocol(_Strict):
     """How a benchmark job measures (design, section 8).
 
@@ -75,8 +83,9 @@ class RunSpec(_Strict):
     """One submitted run: a single goal or a whole sweep.
 
     The planner starts at `source` and adds every job that leads to the `goals`, once per batch size and precision.
-    `atc` holds options of the conversion, over those of the recipe; `cann` is the version that converts, None: the
-    fleet's newest. `reference` scores the ONNX in float32 on a host's CPU instead of a conversion on a chip.
+    `limit` (the first so many) or `images` choose a part of the dataset; neither: all of it. `atc` holds options of the
+    conversion, over those of the recipe; `cann` is the version that converts, None: the fleet's newest. `reference`
+    scores the ONNX in float32 on a host's CPU instead of a conversion on a chip.
     """
 
     schema_version: Literal[1] = SPEC_SCHEMA
@@ -89,6 +98,7 @@ class RunSpec(_Strict):
     source: Source
     dataset: Name | None = None
     limit: int | None = Field(default=None, ge=1)
+    images: ListedImages | None = None
     batch_sizes: tuple[Annotated[int, Field(ge=1, le=MAX_BATCH_SIZE)], ...] = Field(
         default=(1,), min_length=1, max_length=MAX_BATCH_SIZES
     )
@@ -114,6 +124,10 @@ class RunSpec(_Strict):
         scored = {JobKind.INFER, JobKind.EVALUATE} & set(self.goals)
         if scored and self.dataset is None:
             raise ValueError(f"{', '.join(sorted(scored))} needs a dataset")
+        if self.images is not None and self.limit is not None:
+            raise ValueError("limit and images exclude each other: each says which part of the dataset")
+        if self.images is not None and self.dataset is None:
+            raise ValueError("a list of images needs a dataset")
         if self.source.kind is not SourceKind.WEIGHTS and JobKind.EXPORT in self.goals:
             raise ValueError("export starts from weights")
         if self.source.kind is SourceKind.OM and JobKind.CONVERT in self.goals:

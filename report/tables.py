@@ -31,6 +31,9 @@ class GuideRow:
         precision: ours, for example `fp16`.
         dataset: what accuracy was measured on; None when it was not.
         samples: how many of its images.
+        dataset_samples: how many it has; None: not known.
+        images_digest: list of those images; None: they are the first.
+        partial: whether they are a part of it, so that the accuracy is not to be held against published figures.
         accuracy: metric name -> value.
         fps: throughput; None when it was not measured.
         quality: of the throughput.
@@ -45,6 +48,9 @@ class GuideRow:
     precision: str
     dataset: str | None
     samples: int | None
+    dataset_samples: int | None
+    images_digest: str | None
+    partial: bool
     accuracy: Mapping[str, float]
     fps: float | None
     quality: Quality | None
@@ -62,24 +68,39 @@ class Table:
 
 
 _Key = tuple[str, str, str, bool, int]
+_Scope = tuple[str, int, str]
 
 
 def guide_rows(results: Iterable[ResultRecord]) -> list[GuideRow]:
     """Return a row per configuration, ordered by recipe, chip, precision and batch size.
 
-    Of several results of one configuration the newest counts; contaminated ones never do.
+    Of several results of one configuration the newest counts; contaminated ones never do. Accuracies on other images
+    are no newer ones: each set of images has a row of its own.
     """
-    accuracy: dict[_Key, ResultRecord] = {}
+    accuracy: dict[_Key, dict[_Scope, ResultRecord]] = {}
     performance: dict[_Key, ResultRecord] = {}
     for result in sorted(results, key=lambda item: (item.created_at, item.result_id)):
-        if result.quality is not Quality.CONTAMINATED:
-            (accuracy if result.kind == "accuracy" else performance)[_key(result)] = result
+        if result.quality is Quality.CONTAMINATED:
+            continue
+        if result.kind == "accuracy":
+            accuracy.setdefault(_key(result), {})[_scope(result)] = result
+        else:
+            performance[_key(result)] = result
     best = _best(performance)
-    return [_row(key, accuracy.get(key), performance.get(key), best) for key in sorted({*accuracy, *performance})]
+    return [
+        _row(key, scored, performance.get(key), best)
+        for key in sorted({*accuracy, *performance})
+        for scored in (accuracy[key].values() if key in accuracy else (None,))
+    ]
 
 
 def _key(result: ResultRecord) -> _Key:
     return (result.recipe, result.soc_version or NOTHING, result.precision, result.emulated, result.batch_size)
+
+
+def _scope(result: ResultRecord) -> _Scope:
+    """Return what tells the images of an accuracy from others."""
+    return (result.dataset_digest or "", result.samples or 0, result.images_digest or "")
 
 
 def _best(performance: Mapping[_Key, ResultRecord]) -> set[_Key]:
@@ -104,6 +125,9 @@ def _row(key: _Key, accuracy: ResultRecord | None, performance: ResultRecord | N
         precision=precision,
         dataset=accuracy.dataset if accuracy else None,
         samples=accuracy.samples if accuracy else None,
+        dataset_samples=accuracy.dataset_samples if accuracy else None,
+        images_digest=accuracy.images_digest if accuracy else None,
+        partial=accuracy is not None and accuracy.is_partial,
         accuracy=dict(accuracy.metrics) if accuracy else {},
         fps=performance.metrics.get(FPS) if performance else None,
         quality=performance.quality if performance else None,
@@ -144,7 +168,10 @@ def _chip(row: GuideRow) -> str:
 def _dataset(row: GuideRow) -> str:
     if row.dataset is None:
         return NOTHING
-    return row.dataset if row.samples is None else f"{row.dataset} ({row.samples} images)"
+    if row.samples is None:
+        return row.dataset
+    whole = f" of {row.dataset_samples}" if row.partial and row.dataset_samples is not None else ""
+    return f"{row.dataset} ({row.samples}{whole} images)"
 
 
 def _remarks(row: GuideRow) -> str:

@@ -6,9 +6,12 @@ Parameters of each kind (JSON values):
 | --- | --- |
 | export | batch_size, of recipes without a dynamic batch axis |
 | convert | batch_size (without gears of it), precision, soc_version; where there are any: atc (options of ATC), cann |
-| infer | batch_size, precision, dataset, dataset_digest, limit, pass, start, stop, preprocessing_version |
-| evaluate | batch_size, precision, soc_version, dataset, dataset_digest, limit, samples, passes |
+| infer | batch_size, precision, dataset, dataset_digest, limit, images, pass, start, stop, preprocessing_version |
+| evaluate | batch_size, precision, soc_version, dataset, dataset_digest, limit, images, samples, passes |
 | benchmark | batch_size, precision, warmup, loops, max_seconds, require_idle |
+
+`start` and `stop` are positions among the images that are used, in the dataset's own order. `limit` is None where it
+leaves nothing out. `images` is there when a list says which are used: its digest and count; the list is an input.
 
 A reference (`RunSpec.reference`) has one evaluate job, which takes the ONNX itself: `reference` is true, `precision`
 the word `reference`; preprocessing_version is there, and soc_version is not.
@@ -87,6 +90,10 @@ def plan_run(
         raise InvalidRequestError(
             f"{recipe.id} is scored on a dataset in {recipe.dataset_format} format, "
             f"{dataset.name} is in {dataset.format} format"
+        )
+    if spec.images is not None and dataset is not None and spec.images.count > dataset.samples:
+        raise InvalidRequestError(
+            f"the list has {spec.images.count} images and {dataset.name} has {dataset.samples}: it is another dataset's"
         )
     check_conversions(spec, recipe)
     check_soc_version(spec.soc_version, devices)
@@ -249,13 +256,20 @@ class _Graph:
 
     @property
     def _samples(self) -> int:
+        if self._spec.images is not None:
+            return self._spec.images.count
         samples = 0 if self._dataset is None else self._dataset.samples
         return samples if self._spec.limit is None else min(samples, self._spec.limit)
 
     def _dataset_params(self) -> dict[str, Any]:
-        if self._dataset is None:
+        dataset, spec = self._dataset, self._spec
+        if dataset is None:
             raise InvalidRequestError(f"{self._recipe.id}: say which dataset with --dataset")
-        return {"dataset": self._dataset.name, "dataset_digest": self._dataset.digest, "limit": self._spec.limit}
+        limit = None if spec.limit is None or spec.limit >= dataset.samples else spec.limit
+        params: dict[str, Any] = {"dataset": dataset.name, "dataset_digest": dataset.digest, "limit": limit}
+        if spec.images is not None:  # absent where nothing is asked, so that earlier work counts
+            params["images"] = spec.images.model_dump()
+        return params
 
     def _add(
         self,
@@ -268,6 +282,8 @@ class _Graph:
         # The role that the upload plays is filled by it, not by a job.
         produced = {role: labels for role, labels in (parents or {}).items() if role != self._source_role}
         inputs = {role: (digest,) for role, digest in (files or {}).items()}
+        if self._spec.images is not None and "images" in params:
+            inputs["images"] = (self._spec.images.digest,)
         self._labels.add(label)
         takes_upload = kind is JobKind.EXPORT or self._source_role in (parents or {})
         self._jobs.append(

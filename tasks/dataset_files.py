@@ -1,7 +1,7 @@
 """Holds the files of a dataset on this host against its manifest: names and sizes cheaply, contents when they are read.
 
 An image is hashed once, by whoever is about to decode it. Every mismatch is this host's trouble, not the job's: another
-host may have the registered files.
+host may have the registered files. Of a dataset that is kept in the store, what is missing or damaged is asked for.
 """
 
 import hashlib
@@ -11,10 +11,11 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from npuq.errors import Blame, DatasetChangedError, DatasetError
 from tasks.dataset_manifest import FileEntry, Manifest
+from tasks.dataset_requests import request_file
 
 if TYPE_CHECKING:
     from tasks.protocols import Recipe, Sample
@@ -23,9 +24,13 @@ if TYPE_CHECKING:
 #: Enough to keep a network file system busy; hashing itself leaves the interpreter to the others.
 _HASHING_THREADS: Final = 8
 _SHOWN: Final = 3
+T = TypeVar("T")
 
 FileState = tuple[int, ...]
-"""Inode, size and times of a file: they do not all stay the same when its content changes."""
+"""Inode, size and times of a file: they do not all stay the same when its content changes.
+
+Without the time of the last change of the inode where files are links to copies that others link too.
+"""
 
 HashProgress = Callable[[int, int], None]
 """Called with the bytes hashed so far and the bytes of all files."""
@@ -90,11 +95,27 @@ def check_content(ref: "DatasetRef", file: FileEntry) -> FileState:
     Raises:
         DatasetChangedError: it is gone, or other bytes.
         DatasetError: the host cannot read it.
+        NpuqError: it is kept in the store, and cannot be had from there.
     """
+    return _as_registered(ref, file, _hashed)
+
+
+def _as_registered(ref: "DatasetRef", file: FileEntry, read: Callable[["DatasetRef", FileEntry], T]) -> T:
+    """Read a file; one that is missing or damaged and kept in the store is brought from there first."""
+    try:
+        return read(ref, file)
+    except DatasetChangedError:
+        if ref.source is None:
+            raise
+    request_file(ref.source, file.path)
+    return read(ref, file)
+
+
+def _hashed(ref: "DatasetRef", file: FileEntry) -> FileState:
     path = ref.root / file.path
     try:
         with path.open("rb", buffering=0) as stream:
-            state = _state(os.fstat(stream.fileno()))
+            state = _state(ref, os.fstat(stream.fileno()))
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise _unreadable(ref, file, error) from error
@@ -106,13 +127,17 @@ def check_content(ref: "DatasetRef", file: FileEntry) -> FileState:
 def file_state(ref: "DatasetRef", file: FileEntry) -> FileState:
     """Return the state of a file without reading it; raises as `check_content`."""
     try:
-        return _state((ref.root / file.path).stat())
+        return _state(ref, (ref.root / file.path).stat())
     except OSError as error:
         raise _unreadable(ref, file, error) from error
 
 
 def read_registered(ref: "DatasetRef", file: FileEntry) -> bytes:
     """Return the content of a file, which is what was registered; raises as `check_content`."""
+    return _as_registered(ref, file, _read)
+
+
+def _read(ref: "DatasetRef", file: FileEntry) -> bytes:
     try:
         content = (ref.root / file.path).read_bytes()
     except OSError as error:
@@ -131,6 +156,7 @@ def preprocess_registered(
     Raises:
         DatasetChangedError: it is gone, other bytes, or was changed meanwhile.
         DatasetError: the host cannot read it, or it is damaged as it was registered.
+        NpuqError: it is kept in the store, and cannot be had from there.
     """
     state = check_content(ref, file)
     sample = recipe.preprocess(ref.root / file.path, pass_name)
@@ -171,8 +197,9 @@ def _hash_file(root: Path, path: str) -> FileEntry:
         ) from error
 
 
-def _state(status: os.stat_result) -> FileState:
-    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+def _state(ref: "DatasetRef", status: os.stat_result) -> FileState:
+    content = (status.st_ino, status.st_size, status.st_mtime_ns)
+    return content if ref.source is not None else (*content, status.st_ctime_ns)
 
 
 def _unreadable(ref: "DatasetRef", file: FileEntry, error: OSError) -> DatasetError | DatasetChangedError:

@@ -54,4 +54,8 @@ class DatasetFormat(Protocol):
         """
 
     def open(self, ref: "DatasetRef", manifest: "Manifest", annotations: Mapping[str, bytes]) -> "Dataset":
-        """Return the dataset with its truth, from the manifest and the verified contents of its annotation files."""
+        """Return the dataset with its truth, from the manifest and the verified contents of its annotation files.
+
+        The manifest may list a part of the images only, in the dataset's order. Then the dataset is that part: the
+        truth of other images is left out, so that nothing is scored against it.
+        """

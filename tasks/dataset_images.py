@@ -1,10 +1,8 @@
 """What all opened datasets have in common: their images, as they were registered."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from npuq.errors import DatasetError
 from tasks.dataset_manifest import SampleEntry
@@ -37,7 +35,3 @@ class RegisteredImages:
         if image_id not in self.entries:
             raise DatasetError(f"The dataset {self.ref.name!r} has no image {image_id!r}.")
         return self.entries[image_id]
-
-    def first(self, count: int) -> Self:
-        """Return the view of the first `count` images."""
-        return replace(self, entries=dict(islice(self.entries.items(), count)))

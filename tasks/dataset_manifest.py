@@ -10,6 +10,7 @@ sha256, size_bytes; in the order of the paths). Places, dates and permissions ar
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -66,6 +67,16 @@ class Manifest:
     samples: tuple[SampleEntry, ...]
     annotations: tuple[FileEntry, ...] = ()
 
+    @property
+    def files(self) -> tuple[FileEntry, ...]:
+        """Return all files: images first, then annotations."""
+        return (*self.samples, *self.annotations)
+
+    @property
+    def size_bytes(self) -> int:
+        """Return the length of all files together."""
+        return sum(file.size_bytes for file in self.files)
+
     @cached_property
     def text(self) -> bytes:
         """Return the canonical text."""
@@ -104,7 +115,20 @@ class Manifest:
             raise ValueError(f"not a manifest: {error!r}") from error
         if len({sample.image_id for sample in manifest.samples}) != len(manifest.samples):
             raise ValueError("an image is listed twice")
+        _refuse_clashes([file.path for file in manifest.files])
         return manifest
+
+
+def _refuse_clashes(paths: list[str]) -> None:
+    """Refuse paths that cannot all be files of one folder; raises ValueError."""
+    files = set(paths)
+    if len(files) != len(paths):
+        raise ValueError("a file is listed twice")
+    folders = {folder for folder in {path.rpartition("/")[0] for path in paths} if folder}
+    for folder in folders:
+        clash = files & {folder, *map(str, PurePosixPath(folder).parents)}
+        if clash:
+            raise ValueError(f"{min(clash)!r} is a file and a folder")
 
 
 def _file_json(file: FileEntry) -> dict[str, Any]:
@@ -124,6 +148,8 @@ def _file_values(data: Mapping[str, Any]) -> dict[str, Any]:
     path = PurePosixPath(data["path"])
     if path.is_absolute() or ".." in path.parts:
         raise ValueError(f"{data['path']!r} leads out of the dataset")
+    if str(path) != data["path"] or not path.name or b"\0" in os.fsencode(path):
+        raise ValueError(f"{data['path']!r} names no file")
     if _SHA256.fullmatch(data["sha256"]) is None:
         raise ValueError(f"{data['sha256']!r} is no SHA-256")
     return {"path": str(data["path"]), "size_bytes": int(data["size_bytes"]), "sha256": data["sha256"]}

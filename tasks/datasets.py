@@ -7,11 +7,11 @@ content of every file that they read (`tasks.dataset_files`); `verify` compares 
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from npuq.errors import Blame, DatasetError, DatasetMissingError, InvalidRequestError
+from npuq.errors import ArtifactError, Blame, DatasetError, DatasetMissingError, InvalidRequestError
 from tasks.dataset_files import (
     Change,
     Difference,
@@ -26,8 +26,9 @@ from tasks.dataset_manifest import FileEntry, Manifest, SampleEntry
 from tasks.datasets_coco import CocoFormat
 from tasks.datasets_imagenet import ImageNetFormat
 from tasks.datasets_voc import VocFormat
+from tasks.image_lists import ImageList
 from tasks.protocols import Dataset
-from tasks.steps import DatasetRef
+from tasks.steps import DatasetRef, ImageListRef
 
 #: Format -> how it lies on a disk.
 FORMATS: Final[Mapping[str, DatasetFormat]] = {
@@ -103,17 +104,60 @@ def open_manifest(ref: DatasetRef) -> Manifest:
 
 
 def check_listing(ref: DatasetRef, manifest: Manifest) -> None:
-    """Compare names and sizes of all files on this host with a dataset's manifest; raises as `open_manifest`."""
+    """Compare names and sizes of all files on this host with a dataset's manifest; raises as `open_manifest`.
+
+    Of a dataset that is kept in the store, this host has the files that were asked for, and each is what it should be.
+    """
+    if ref.source is not None:
+        return
     differences = _moved(ref, manifest)
     if differences:
         raise changed_error(ref, differences)
 
 
-def open_dataset(ref: DatasetRef) -> Dataset:
-    """Open a registered dataset with its truth; raises as `open_manifest`, also for annotations of other content."""
+def open_dataset(ref: DatasetRef, *, limit: int | None = None) -> Dataset:
+    """Open a registered dataset, or the part of it that is used, with the truth of those images only.
+
+    Args:
+        ref: the dataset; its `images` say which part.
+        limit: the first so many; None: all.
+
+    Raises:
+        InvalidRequestError: the limit is below 1, or as `chosen_samples`.
+        NpuqError: as `open_manifest`, also for annotations of other content.
+    """
+    if limit is not None and limit < 1:
+        raise InvalidRequestError(f"A limit of {limit} images leaves nothing to evaluate; give 1 or more.")
     manifest = open_manifest(ref)
+    part = replace(manifest, samples=chosen_samples(ref, manifest)[:limit])
     annotations = {file.path: read_registered(ref, file) for file in manifest.annotations}
-    return _format(ref.format).open(ref, manifest, annotations)
+    return _format(ref.format).open(ref, part, annotations)
+
+
+def chosen_samples(ref: DatasetRef, manifest: Manifest) -> tuple[SampleEntry, ...]:
+    """Return the samples of a dataset that are used, in the dataset's own order.
+
+    Raises:
+        ArtifactError: the list of them cannot be read.
+        InvalidRequestError: it is none, or lists other images than the dataset has; the message names them.
+    """
+    if ref.images is None:
+        return manifest.samples
+    listed = _read_image_list(ref.images)
+    by_id = {sample.image_id: sample for sample in manifest.samples}
+    listed.check_known(by_id, ref.name, next(iter(by_id), ""))
+    return tuple(sample for image_id, sample in by_id.items() if image_id in listed.lines)
+
+
+def _read_image_list(images: ImageListRef) -> ImageList:
+    name = f"the list of images {images.digest[:12]}"
+    try:
+        listed = ImageList.read(images.path.read_bytes(), name)
+    except OSError as error:
+        raise ArtifactError(f"{name} cannot be read: {error}") from error
+    if len(listed.lines) != images.count:
+        raise InvalidRequestError(f"{name} has {len(listed.lines)} images, the run was planned with {images.count}")
+    return listed
 
 
 def read_manifest(ref: DatasetRef) -> Manifest:
@@ -144,8 +188,7 @@ def verify(ref: DatasetRef, *, progress: HashProgress | None = None) -> list[Dif
     manifest = read_manifest(ref)
     differences = _moved(ref, manifest)
     known = {difference.path for difference in differences}
-    files: list[FileEntry] = [*manifest.samples, *manifest.annotations]
-    same_size = {file.path: file for file in files if file.path not in known}
+    same_size = {file.path: file for file in manifest.files if file.path not in known}
     total_bytes = sum(file.size_bytes for file in same_size.values())
     hashed = hash_files(ref.root, same_size, total_bytes=total_bytes, progress=progress)
     rewritten = [
@@ -154,19 +197,6 @@ def verify(ref: DatasetRef, *, progress: HashProgress | None = None) -> list[Dif
         if hashed[path].sha256 != file.sha256
     ]
     return sorted([*differences, *rewritten])
-
-
-def limited(dataset: Dataset, limit: int | None) -> Dataset:
-    """Return the view of the first `limit` images; None: all of them.
-
-    Raises:
-        InvalidRequestError: the limit is below 1.
-    """
-    if limit is None:
-        return dataset
-    if limit < 1:
-        raise InvalidRequestError(f"A limit of {limit} images leaves nothing to evaluate; give 1 or more.")
-    return dataset.first(limit)
 
 
 def _manifest(dataset_format: str, survey: Survey, hashed: Mapping[str, FileEntry]) -> Manifest:
@@ -212,8 +242,9 @@ def _require_folder(root: Path, name: str, host: str | None = None) -> None:
     if not root.is_dir():
         where = "this host" if host is None else f"host {host}"
         raise DatasetMissingError(
-            f"The dataset {name!r} is not on {where}: there is no folder {root}. Mount or copy it there, or register "
-            "the folder where it lies with `npuq datasets add`."
+            f"The dataset {name!r} is not on {where}: there is no folder {root}. Mount or copy it there; or say where "
+            f"it lies there, with: npuq datasets add {name} FOLDER --host HOST, or keep it in the store for all hosts: "
+            f"npuq datasets add {name} FOLDER --store"
         )
 
 

@@ -12,13 +12,13 @@ ILSVRC devkit's own ids (1 to 1000, another order) are not that; a file with a 1
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from npuq.errors import DatasetError
 from tasks.dataset_formats import FoundSample, Survey
-from tasks.dataset_manifest import Manifest, SampleEntry
+from tasks.dataset_images import RegisteredImages
+from tasks.dataset_manifest import Manifest
 from tasks.steps import DatasetRef
 
 LABEL_FILE: Final = "val_label.txt"
@@ -29,31 +29,12 @@ _SHOWN: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageNetDataset:
-    """An opened dataset; see `tasks.protocols.Dataset` and `ClassLabels`. `entries`: image id -> as registered."""
-
-    ref: DatasetRef
-    image_ids: tuple[str, ...]
-    entries: Mapping[str, SampleEntry]
-
-    def image_path(self, image_id: str) -> Path:
-        """Return the file of an image; raises DatasetError for an unknown id."""
-        return self.ref.root / self.registered(image_id).path
-
-    def registered(self, image_id: str) -> SampleEntry:
-        """Return that file as it was registered; raises DatasetError for an unknown id."""
-        if image_id not in self.entries:
-            raise DatasetError(f"The dataset {self.ref.name!r} has no image {image_id!r}.")
-        return self.entries[image_id]
+class ImageNetDataset(RegisteredImages):
+    """An opened dataset; see `tasks.protocols.Dataset` and `ClassLabels`. Each image's label is its class."""
 
     def label(self, image_id: str) -> int:
         """Return the class id of an image, 0 to 999; raises DatasetError for an unknown id."""
         return int(self.registered(image_id).label)
-
-    def first(self, count: int) -> "ImageNetDataset":
-        """Return the view of the first `count` images."""
-        kept = self.image_ids[:count]
-        return replace(self, image_ids=kept, entries={image_id: self.entries[image_id] for image_id in kept})
 
 
 class ImageNetFormat:
@@ -96,7 +77,7 @@ class ImageNetFormat:
         """Take everything from the manifest."""
         del annotations  # its labels became part of the manifest
         entries = {sample.image_id: sample for sample in manifest.samples}
-        return ImageNetDataset(ref=ref, image_ids=tuple(entries), entries=entries)
+        return ImageNetDataset(ref=ref, entries=entries)
 
 
 def _image_folder(root: Path) -> Path:

@@ -41,6 +41,7 @@ TEXTURES: Final = (
     Texture(shape="discs", cycles=9),
 )
 MAX_CLASSES: Final = len(HUES) * len(TEXTURES)
+LEAST_CLASSES: Final = 2  #: one class is nothing to tell apart
 
 _SHORT_SIDE: Final = (170, 310)  # pixels, below and above what networks resize to
 _MAX_ASPECT: Final = 2.0
@@ -55,8 +56,8 @@ def class_ids(classes: int) -> tuple[int, ...]:
     Raises:
         InvalidRequestError: fewer than two classes, or more than there are looks.
     """
-    if not 2 <= classes <= MAX_CLASSES:  # noqa: PLR2004 - one class is nothing to tell apart
-        raise InvalidRequestError(f"Demo data can have 2 to {MAX_CLASSES} classes, asked were {classes}.")
+    if not LEAST_CLASSES <= classes <= MAX_CLASSES:
+        raise InvalidRequestError(f"Demo data can have {LEAST_CLASSES} to {MAX_CLASSES} classes, asked were {classes}.")
     return tuple(round(step * (CLASSES - 1) / (classes - 1)) for step in range(classes))
 
 

@@ -15,11 +15,11 @@ def run(context: StepContext) -> StepOutcome:
 
     Parameters of the request: `limit` (int or None: first images only), `passes` (list; default: the recipe's) and
     `reference` (true: predict here, on the CPU; see `tasks.reference`). Input role `predictions`: one file per shard.
-    The outcome's metrics have the units of `tasks.metrics`; its facts are `samples`, and what the recipe adds
-    (`correct_at_rank`, `guide_report`).
+    The outcome's metrics have the units of `tasks.metrics`; its facts are `samples`, of `dataset_samples` that the
+    whole dataset has, and what the recipe adds (`correct_at_rank`, `guide_report`).
 
     Raises:
-        InvalidRequestError: no dataset, or passes that the recipe does not have.
+        InvalidRequestError: no dataset, passes that the recipe does not have, or images that the dataset does not have.
         DatasetMissingError, DatasetChangedError: this host does not have the dataset, or not as it was registered.
         DatasetError: the predictions do not cover the dataset.
         ArtifactError: a predictions file is damaged.
@@ -35,7 +35,11 @@ def run(context: StepContext) -> StepOutcome:
         joined = predictions.join(_files(request), dataset.image_ids, passes)
     merged = {image_id: recipe.merge(of_passes) for image_id, of_passes in joined.items()}
     values = recipe.evaluate(merged, dataset)
-    facts: dict[str, Any] = {"samples": len(merged), "dataset_digest": dataset.ref.digest}
+    facts: dict[str, Any] = {
+        "samples": len(merged),
+        "dataset_samples": dataset.ref.samples,
+        "dataset_digest": dataset.ref.digest,
+    }
     if isinstance(recipe, ReportsFacts):
         facts |= recipe.evaluation_facts(merged, dataset)
     context.progress(len(dataset.image_ids), len(dataset.image_ids), "images")
@@ -48,7 +52,7 @@ def run(context: StepContext) -> StepOutcome:
 def _open(request: StepRequest) -> Dataset:
     if request.dataset is None:
         raise InvalidRequestError("An evaluate job needs a dataset to score against.")
-    return datasets.limited(datasets.open_dataset(request.dataset), request.params.get("limit"))
+    return datasets.open_dataset(request.dataset, limit=request.params.get("limit"))
 
 
 def _passes(params: Mapping[str, Any], of_recipe: Sequence[str]) -> tuple[str, ...]:

@@ -29,8 +29,8 @@ class _Pace:
 def run(context: StepContext) -> StepOutcome:
     """Predict a range of a dataset and write `predictions.npz`.
 
-    Params: `batch_size`, `start`, `stop` (positions in the dataset), `pass` (of the recipe); others change nothing
-    here.
+    Params: `batch_size`, `start`, `stop` (positions among the dataset's images that are used), `pass` (of the recipe);
+    others change nothing here.
 
     Raises:
         InvalidRequestError: parameters or inputs that cannot be.

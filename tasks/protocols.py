@@ -71,7 +71,7 @@ Prediction = Detections | ClassScores
 
 
 class Dataset(Protocol):
-    """An opened dataset: which images there are and what is true of them."""
+    """An opened dataset, or the part of it that a job uses: which images there are and what is true of them."""
 
     @property
     def ref(self) -> "DatasetRef":
@@ -86,9 +86,6 @@ class Dataset(Protocol):
 
     def registered(self, image_id: str) -> "FileEntry":
         """Return that file as it was registered; raises DatasetError for an unknown id."""
-
-    def first(self, count: int) -> "Dataset":
-        """Return the view of the first `count` images, with the truth of those only."""
 
 
 @runtime_checkable
@@ -287,7 +284,7 @@ class FeedOrder:
         recipe: recipe id.
         pass_name: which pass.
         dataset: where the images are.
-        start, stop: range over `Dataset.image_ids`.
+        start, stop: range over the images that are used (`tasks.datasets.chosen_samples`).
         batch_size: samples per batch.
     """
 

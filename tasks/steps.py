@@ -18,16 +18,34 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImageListRef:
+    """The part of a dataset that a job uses.
+
+    Attributes:
+        path: the list's file on this host; see `tasks.image_lists`.
+        digest: SHA-256 of that file, part of content keys.
+        count: how many images it lists.
+    """
+
+    path: Path
+    digest: str
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class DatasetRef:
     """A dataset as a host sees it.
 
     Attributes:
         name: its name in the fleet.
         format: how its folder is laid out; see `tasks.datasets.FORMATS`.
-        root: its folder on this host.
+        root: its folder on this host; of a dataset with a `source`, a folder of the attempt's own.
         digest: SHA-256 of its manifest, and so of everything in it; part of content keys.
         samples: number of images.
         manifest: the manifest's file on this host; see `tasks.dataset_manifest`.
+        images: the images that the job uses; None: all.
+        source: whom to ask for files that are not in `root` yet (`tasks.dataset_requests`), because they are kept in
+            the store; None: what is not in `root` is missing.
         host: this host's name in the fleet, for messages.
     """
 
@@ -37,16 +55,21 @@ class DatasetRef:
     digest: str
     samples: int
     manifest: Path
+    images: ImageListRef | None = None
+    source: str | None = None
     host: str = field(default_factory=socket.gethostname)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return asdict(self) | {"root": str(self.root), "manifest": str(self.manifest)}
+        images = None if self.images is None else asdict(self.images) | {"path": str(self.images.path)}
+        return asdict(self) | {"root": str(self.root), "manifest": str(self.manifest), "images": images}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Read the JSON form; raises KeyError or TypeError when it is not one."""
-        return cls(**{**data, "root": Path(data["root"]), "manifest": Path(data["manifest"])})
+        listed = data["images"]
+        images = None if listed is None else ImageListRef(**{**listed, "path": Path(listed["path"])})
+        return cls(**{**data, "root": Path(data["root"]), "manifest": Path(data["manifest"]), "images": images})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +99,7 @@ class StepRequest:
         recipe: recipe id.
         params: the job's parameters, JSON values (see `scheduler/plan.py` for the keys of each kind).
         inputs: role -> files. `export`: `weights`; `convert`: `onnx`; `infer`, `benchmark`: `om`;
-            `evaluate`: `predictions`, one file per shard.
+            `evaluate`: `predictions`, one file per shard. `infer` and `evaluate` of a part of a dataset: `images`.
         input_digests: role -> SHA-256 of those files, in the same order.
         workdir: private, empty folder of this attempt: the step's current directory, outputs go here.
         dataset: for `infer` and `evaluate`.

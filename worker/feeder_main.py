@@ -58,10 +58,14 @@ class Assignment:
         return [dict(self._prepare(file, self._ring[(first_row + index) % ring])) for index, file in enumerate(files)]
 
     def _prepare(self, file: FileEntry, row: Array) -> Mapping[str, Any]:
-        """Put one image into its row, from the cache or decoded; it is what was registered either way."""
+        """Put one image into its row, from the cache or decoded; it is what was registered either way.
+
+        A dataset's own folder must still hold what the cached sample was made of; a file that is kept in the store need
+        not even be here.
+        """
         kept = self._cache.read(file.sha256, row)
         if kept is not None:
-            if file_state(self._dataset, file) != kept.source:
+            if self._dataset.source is None and file_state(self._dataset, file) != kept.source:
                 check_content(self._dataset, file)
             return kept.meta
         sample, state = preprocess_registered(self._recipe, self._dataset, file, self._pass_name)

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from npuq.errors import ChildLostError, DatasetChangedError, DatasetError, ErrorInfo, NpuqError
+from npuq.errors import ChildLostError, DatasetChangedError, DatasetError, ErrorInfo, InvalidRequestError, NpuqError
 from tasks import registry
-from tasks.dataset_manifest import Manifest
-from tasks.datasets import check_listing, read_manifest
+from tasks.dataset_manifest import Manifest, SampleEntry
+from tasks.datasets import check_listing, chosen_samples, read_manifest
 from tasks.protocols import Array, FedBatch, FeedOrder, Prediction
 from tasks.steps import DatasetRef
 from worker.feeder_process import FeederProcess, FeederSettings
@@ -31,11 +31,11 @@ _SPARE_OUTPUT_SLOTS: Final = 2
 class _Order:
     """An order under way: its ledger, its memory, what came back."""
 
-    def __init__(self, number: int, order: FeedOrder, manifest: Manifest, feeders: int) -> None:
+    def __init__(self, number: int, order: FeedOrder, samples: Sequence[SampleEntry], feeders: int) -> None:
         recipe = registry.get(order.recipe)
         self.number = number
         self.order = order
-        self.samples = manifest.samples[order.start : order.stop]
+        self.samples = samples
         self.image_ids = tuple(sample.image_id for sample in self.samples)
         shape = recipe.inputs[0].at_batch(order.batch_size)[1:]
         unit_samples = samples_per_unit(4 * int(np.prod(shape, dtype=np.int64)))
@@ -87,6 +87,7 @@ class ProcessFeederPool:
         self._numbers = 0
         self._order: _Order | None = None
         self._known: tuple[str, Manifest] | None = None  # digest and manifest of the last dataset
+        self._chosen: tuple[tuple[str, str], Sequence[SampleEntry]] | None = None  # digests of it and of its part
         self.fit = True
         """False once a feeder is lost: this pool takes no further order."""
 
@@ -101,6 +102,7 @@ class ProcessFeederPool:
         Raises:
             DatasetError, DatasetMissingError, DatasetChangedError: the dataset is not here as it was registered, or a
                 file cannot be read; the message names it. The pool stays usable.
+            InvalidRequestError: it asks for images that the dataset does not have. The pool stays usable.
             ChildLostError: a feeder is gone or silent.
             RuntimeError: the next batch needs memory of batches that were never handed to `postprocess`.
         """
@@ -145,8 +147,8 @@ class ProcessFeederPool:
     def _begin(self, order: FeedOrder) -> _Order:
         self._drop_order()
         self._numbers += 1
-        manifest = self._manifest_of(order.dataset)
-        under_way = self._order = _Order(self._numbers, order, manifest, len(self._feeders))
+        samples = self._samples_of(order)
+        under_way = self._order = _Order(self._numbers, order, samples, len(self._feeders))
         message = {
             "kind": FrameKind.ORDER,
             "order": under_way.number,
@@ -166,6 +168,20 @@ class ProcessFeederPool:
         manifest = self._known[1]
         check_listing(dataset, manifest)
         return manifest
+
+    def _samples_of(self, order: FeedOrder) -> Sequence[SampleEntry]:
+        """Return the samples of an order; a list of images is read once, as the manifest is."""
+        manifest, images = self._manifest_of(order.dataset), order.dataset.images
+        key = (order.dataset.digest, images.digest if images else "")
+        if self._chosen is None or self._chosen[0] != key:
+            self._chosen = (key, chosen_samples(order.dataset, manifest))
+        samples = self._chosen[1][order.start : order.stop]
+        if len(samples) != order.stop - order.start:
+            raise InvalidRequestError(
+                f"Samples {order.start} to {order.stop} are not all there: of {order.dataset.name!r}, "
+                f"{len(self._chosen[1])} images are used."
+            )
+        return samples
 
     def _ready(self, under_way: _Order) -> Iterator[FedBatch]:
         for index in range(under_way.ledger.batches):

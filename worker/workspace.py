@@ -1,6 +1,9 @@
 """The private folder of one attempt, and what lies in it before the step begins."""
 
 import shutil
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -11,9 +14,10 @@ from db.engine import Database
 from db.records import Assignment, DeviceRecord
 from npuq.errors import DatasetError
 from npuq.states import DeviceKind
-from tasks.steps import DatasetRef, DeviceRef, StepRequest
+from tasks.steps import DatasetRef, DeviceRef, ImageListRef, StepRequest
+from worker.dataset_source import DatasetSource
 
-_SUFFIX: Final = {"weights": ".pth", "onnx": ".onnx", "om": ".om", "predictions": ".npz"}
+_SUFFIX: Final = {"weights": ".pth", "onnx": ".onnx", "om": ".om", "predictions": ".npz", "images": ".txt"}
 
 _MAX_NAME_BYTES: Final = 200  # file systems take 255, and tools add endings
 
@@ -24,6 +28,7 @@ class Workspace:
     def __init__(self, root: Path, assignment: Assignment) -> None:
         self._path = root / f"{assignment.job_id}.{assignment.attempt}"
         self._assignment = assignment
+        self._open = ExitStack()
 
     def __enter__(self) -> Self:
         shutil.rmtree(self._path, ignore_errors=True)
@@ -33,6 +38,7 @@ class Workspace:
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
+        self._open.close()
         shutil.rmtree(self._path, ignore_errors=True)
 
     @property
@@ -70,7 +76,7 @@ class Workspace:
             inputs=files,
             input_digests=given.inputs,
             workdir=self.step,
-            dataset=self._dataset(database, store),
+            dataset=self._dataset(database, store, files.get("images", ())),
             device=device_ref(given.device),
         )
 
@@ -84,7 +90,7 @@ class Workspace:
             return Path(f"{role}{number}", name)
         return Path(f"{role}{number}{_SUFFIX.get(role, '')}")
 
-    def _dataset(self, database: Database, store: ArtifactStore) -> DatasetRef | None:
+    def _dataset(self, database: Database, store: ArtifactStore, lists: Sequence[Path]) -> DatasetRef | None:
         name = self._assignment.params.get("dataset")
         if name is None:
             return None
@@ -95,15 +101,37 @@ class Workspace:
             raise DatasetError(
                 f"dataset {name!r} was changed or removed since this run was planned; submit the run again"
             )
-        return DatasetRef(
+        host = self._assignment.device.host
+        folder = found.folder_on(host)
+        ref = DatasetRef(
             name=found.name,
             format=found.format,
-            root=Path(found.root),
+            root=Path(folder or found.root),
             digest=found.digest,
             samples=found.samples,
             manifest=datasets.fetch_manifest(store, found, self._path / "inputs" / "dataset.json"),
-            host=self._assignment.device.host,
+            images=self._images(lists),
+            host=host,
         )
+        if found.in_store and (folder is None or not ref.root.is_dir()):
+            return self._from_store(ref, store)
+        return ref
+
+    def _from_store(self, dataset: DatasetRef, store: ArtifactStore) -> DatasetRef:
+        """Return a dataset whose files come from the store, into a folder of this attempt, as they are asked for."""
+        params = self._assignment.params
+        samples = slice(params.get("start", 0), params.get("stop", params.get("limit")))
+        ours = replace(dataset, root=self._path / "inputs" / "dataset")
+        ours.root.mkdir(parents=True)
+        source = self._open.enter_context(DatasetSource(store, ours, samples))
+        return replace(ours, source=source.address)
+
+    def _images(self, lists: Sequence[Path]) -> ImageListRef | None:
+        chosen = self._assignment.params.get("images")
+        if chosen is None:
+            return None
+        (path,) = lists
+        return ImageListRef(path=path, digest=chosen["digest"], count=chosen["count"])
 
 
 def _is_file_name(text: str) -> bool:

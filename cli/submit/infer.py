@@ -9,7 +9,10 @@ from cli.submitting.command import takes
 from cli.submitting.options import Conversion, FromOm, FromOnnx, FromWeights, Images, Run
 from npuq.states import JobKind
 
-EXAMPLES: Final = ("npuq submit infer mobilenet_v1 --weights mobilenet_v1.pth.tar --dataset imagenet --limit 500",)
+EXAMPLES: Final = (
+    "npuq submit infer mobilenet_v1 --weights mobilenet_v1.pth.tar --dataset imagenet --limit 500",
+    "npuq submit infer mobilenet_v1 --onnx mobilenet_v1.onnx --dataset imagenet --images part.txt",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,6 +58,10 @@ class Images:
 
     dataset: Annotated[str | None, typer.Option("--dataset", metavar="NAME", help="See: npuq datasets list")] = None
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many images.")] = None
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", metavar="FILE", help="Only the images of a list: an id a line, # for comments."),
+    ] = None
 
 
 BatchSizes = Annotated[str, typer.Option("--batch-sizes", "--batch-size", metavar="1,4,8", help="Separated by commas.")]

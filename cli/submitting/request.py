@@ -19,6 +19,7 @@ from npuq.states import JobKind
 if TYPE_CHECKING:
     from cli.submitting.conversion import ConversionOptions
     from db.records import DatasetRecord, NewArtifact
+    from tasks.image_lists import ImageList
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,7 @@ class Request:
     atc_table: Path | None = None
     cann: str | None = None
     limit: int | None = None
+    images: Path | None = None
     loops: int | None = None
     reference: bool = False
     fresh: bool = False
@@ -77,6 +79,21 @@ class Request:
             )
         return conversion
 
+    @cached_property
+    def image_list(self) -> "ImageList | None":
+        """Return the images that were listed, None when no list was given; raises InvalidRequestError."""
+        from tasks.image_lists import ImageList
+
+        if self.images is None:
+            return None
+        if self.limit is not None:
+            raise InvalidRequestError("--limit and --images exclude each other: each says which part of the dataset")
+        path = self.images.expanduser()
+        try:
+            return ImageList.read(path.read_bytes(), path.name)
+        except OSError as error:
+            raise InvalidRequestError(f"--images: cannot read {path}: {error.strerror or error}") from error
+
     def spec(self, run_id: str, kind: SourceKind, file: "NewArtifact", file_name: str) -> RunSpec:
         """Return the validated specification; raises InvalidRequestError."""
         from pydantic import ValidationError
@@ -91,6 +108,7 @@ class Request:
             "source": {"kind": kind, "digest": file.digest, "size_bytes": file.size_bytes, "name": file_name},
             "dataset": self.dataset,
             "limit": self.limit,
+            "images": self._listed_images(),
             "batch_sizes": read_batch_sizes(self.batch_sizes),
             "precisions": self._precisions(),
             "soc_version": self.soc,
@@ -105,6 +123,10 @@ class Request:
             return RunSpec.model_validate(values)
         except ValidationError as error:
             raise InvalidRequestError(f"cannot submit this: {_explain(error.errors(include_url=False))}") from error
+
+    def _listed_images(self) -> dict[str, Any] | None:
+        listed = self.image_list
+        return None if listed is None else {"digest": listed.digest, "count": len(listed.lines)}
 
     def _precisions(self) -> tuple[Precision, ...]:
         """Return the precisions asked for; a mode of ATC stands for its own where none was."""
@@ -146,11 +168,13 @@ def _precisions(text: str) -> tuple[Precision, ...]:
 
 
 def check_names(session: Session, request: Request) -> "DatasetRecord | None":
-    """Refuse an unknown recipe or dataset, and return the dataset, None when the request names none.
+    """Refuse an unknown recipe, dataset or image, and return the dataset, None when the request names none.
 
     Raises:
         NotFoundError: naming what is meant perhaps.
+        InvalidRequestError: the list of images is none, or not of this dataset.
         DatabaseError: the dataset cannot be looked up.
+        NpuqError: its manifest is needed, and cannot be had.
     """
     from tasks import registry
 
@@ -160,12 +184,26 @@ def check_names(session: Session, request: Request) -> "DatasetRecord | None":
         return None
     known = known_datasets(session)
     if request.dataset in known:
+        check_images(session, request, known[request.dataset])
         return known[request.dataset]
     close = difflib.get_close_matches(request.dataset, known, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'};"
     raise NotFoundError(
         f"no dataset {request.dataset!r} is registered; {hint} add it with: npuq datasets add {request.dataset} FOLDER"
     )
+
+
+def check_images(session: Session, request: Request, dataset: "DatasetRecord") -> None:
+    """Refuse a list with images that a dataset does not have; raises as `check_names`."""
+    from cli.datasets.local import local_ref
+    from tasks.datasets import read_manifest
+
+    listed = request.image_list
+    if listed is None:
+        return
+    with local_ref(session, dataset) as ref:
+        known = [sample.image_id for sample in read_manifest(ref).samples]
+    listed.check_known(frozenset(known), dataset.name, known[0])
 
 
 def unregistered(request: Request, problem: DatabaseError) -> NpuqError:

@@ -1,7 +1,9 @@
 """Submitting: refuse what is wrong, upload, send, and say what happens next."""
 
 import sys
+import tempfile
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -79,11 +81,20 @@ def send(session: Session, request: Request) -> "Submission":
         stored = session.client.upload(path, advance)
     if stored.digest != spec.source.digest:
         raise InvalidRequestError(f"{path} changed while it was read; submit it again")
+    if request.image_list is not None:
+        _upload_text(session, request.image_list.text)
     for option, file in request.conversion.files.items():
         if session.client.upload(file).digest != spec.atc.files[option]:
             raise InvalidRequestError(f"{file} changed while it was read; submit it again")
     session.deliver_outbox()
     return session.client.submit(spec)
+
+
+def _upload_text(session: Session, text: bytes) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "list"
+        path.write_bytes(text)
+        session.client.upload(path)
 
 
 def _announce(submission: "Submission", options: Run) -> None:

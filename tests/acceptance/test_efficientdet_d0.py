@@ -98,7 +98,7 @@ def test_shards_and_batches_score_as_one_process_in_torch(person: Person, folder
 
 def test_mixed_precision_takes_the_mix_list_with_it(person: Person, folder: Path, dataset: Dataset) -> None:
     """The guide's way: mixed precision with its list; a limit scores the first pictures, with their truth only."""
-    few = datasets.limited(dataset, LIMIT)
+    few = datasets.open_dataset(dataset.ref, limit=LIMIT)
     expected = RECIPE.evaluate(in_torch(folder / "d0.pth", few), few)
     run_id = evaluate(person, folder / "d0.pth", "--precision", "mixed", "--limit", str(LIMIT))
     for result in person.accuracies(run_id):

@@ -91,7 +91,7 @@ def test_shards_and_batches_score_as_one_process_in_torch(person: Person, folder
 
 def test_limit_scores_the_first_pictures_only(person: Person, folder: Path, dataset: Dataset) -> None:
     """In half precision, as chips compute by default: close to torch, with the truth of these pictures."""
-    few = datasets.limited(dataset, LIMIT)
+    few = datasets.open_dataset(dataset.ref, limit=LIMIT)
     expected = RECIPE.evaluate(in_torch(folder / "weights.pth", few), few)
     for result in person.accuracies(evaluate(person, folder / "weights.pth", "--limit", str(LIMIT))):
         assert result["samples"] == LIMIT

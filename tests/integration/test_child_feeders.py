@@ -5,16 +5,21 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
-from npuq.errors import ChildLostError, DatasetChangedError, DatasetError
+from db.artifacts import ArtifactStore
+from npuq.errors import Blame, ChildLostError, DatasetChangedError, DatasetError, InvalidRequestError, NpuqError
+from tasks.datasets import read_manifest
 from tasks.protocols import ClassScores, FedBatch, FeedOrder, Prediction
-from tasks.steps import DatasetRef
+from tasks.steps import DatasetRef, ImageListRef
+from tests.services.kept import keep, own_folder
 from tests.services.registered import register_folder
+from worker.dataset_source import DatasetSource
 from worker.feeder_process import FeederSettings
 from worker.feeders import ProcessFeederPool
 
@@ -107,6 +112,60 @@ def test_preprocessed_samples_are_shared_by_batch_sizes_and_shards(
     _, predictions = through(pool, order(dataset, batch_size=16))
     assert len(reads(dataset)) == SAMPLES
     assert scores(predictions) == [[2.0 * number, float(number)] for number in range(SAMPLES)]
+
+
+def test_an_order_over_a_part_takes_its_images_in_the_datasets_order(
+    pool: ProcessFeederPool, dataset: DatasetRef, tmp_path: Path
+) -> None:
+    """A list is in any order; positions count its images, and other images are not even read."""
+    listed = tmp_path / "part.txt"
+    listed.write_text("".join(f"image_{number:04d}\n" for number in reversed(range(0, SAMPLES, 10))))
+    part = replace(dataset, images=ImageListRef(path=listed, digest="1" * 64, count=15))
+    batches, predictions = through(pool, order(part, batch_size=4, start=5, stop=15))
+    assert list(predictions) == [f"image_{number:04d}" for number in range(50, SAMPLES, 10)]
+    assert [len(batch.image_ids) for batch in batches] == [4, 4, 2]
+    assert sorted(reads(dataset)) == list(predictions)
+    with pytest.raises(InvalidRequestError, match="15 images are used"):
+        pool.batches(order(part, batch_size=4, start=5, stop=16))
+    assert len(through(pool, order(dataset, batch_size=64))[1]) == SAMPLES  # a list is its own orders' only
+
+
+def test_images_in_the_store_are_brought_as_they_are_decoded(
+    pool: ProcessFeederPool, dataset: DatasetRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the shard and no others; what is prepared already is not even brought."""
+    monkeypatch.setattr("worker.dataset_source.AHEAD", 4)
+    store = ArtifactStore(f"file://{tmp_path / 'store'}", tmp_path / "unused")
+    kept = keep(store, dataset)
+    first, second = (own_folder(kept, tmp_path / name / "dataset") for name in ("first", "second"))
+    with DatasetSource(store, first, slice(10, 40)) as source:
+        _, predictions = through(pool, order(replace(first, source=source.address), batch_size=4, start=10, stop=40))
+    assert scores(predictions) == [[2.0 * number, float(number)] for number in range(10, 40)]
+    brought = {path.stem for path in (first.root / "val").iterdir()}
+    assert brought == set(predictions) == set(reads(first))
+    with DatasetSource(store, second, slice(0, SAMPLES)) as source:
+        part = order(replace(second, source=source.address), batch_size=8, start=10, stop=40)
+        assert list(through(pool, part)[1]) == list(predictions)
+    assert list(second.root.iterdir()) == []
+
+
+def test_an_image_that_the_store_lost_is_named_and_the_pool_stays_usable(
+    pool: ProcessFeederPool, dataset: DatasetRef, tmp_path: Path
+) -> None:
+    """With the blame that the worker found."""
+    store = ArtifactStore(f"file://{tmp_path / 'store'}", tmp_path / "unused")
+    ours = own_folder(keep(store, dataset), tmp_path / "work" / "dataset")
+    lost = read_manifest(dataset).samples[20]
+    (path,) = tmp_path.glob(f"store/*/*/{lost.sha256}")
+    path.rename(tmp_path / "lost")
+    with DatasetSource(store, ours, slice(0, SAMPLES)) as source:
+        asking = replace(ours, source=source.address)
+        with pytest.raises(NpuqError, match=r"image_0020\.JPEG of .* is not in the store") as caught:
+            through(pool, order(asking, batch_size=4))
+        assert (caught.value.info.blame, caught.value.info.retry) == (Blame.FLEET, False)
+        (tmp_path / "lost").rename(path)
+        assert pool.fit
+        assert len(through(pool, order(asking, batch_size=4))[1]) == SAMPLES
 
 
 def test_a_damaged_image_is_named_and_the_pool_stays_usable(

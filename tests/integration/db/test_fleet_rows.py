@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import update
+from sqlalchemy.exc import DBAPIError
 
 from db import datasets, devices, job_queries, leadership, results, runs
 from db.tables import Host
@@ -121,6 +122,51 @@ def test_results_are_found_by_what_they_measured(world: World) -> None:
     assert one.metrics == {"throughput_fps": 1.0, "h2d_ms": 1.0}
     assert world.read(results.find, recipe="another") == []
     assert [item.result_id for item in world.read(results.by_prefix, one.result_id[:10])] == [one.result_id]
+
+
+def test_a_result_remembers_which_part_of_a_dataset_it_is_of(world: World) -> None:
+    """How many images of how many, and which."""
+    for samples, images_digest in ((24, "1" * 64), (240, None)):
+        part = {"dataset": "small", "samples": samples, "dataset_samples": 240, "images_digest": images_digest}
+        world.job(JobState.SUCCEEDED, JobKind.EVALUATE, result=new_result(kind="accuracy", **part))
+    world.job(JobState.SUCCEEDED, JobKind.BENCHMARK, result=new_result())
+    found = world.read(results.find)
+    assert [(item.samples, item.images_digest, item.is_partial) for item in found] == [
+        (None, None, False),
+        (240, None, False),
+        (24, "1" * 64, True),
+    ]
+
+
+def test_a_host_may_have_its_own_folder_of_a_dataset(world: World) -> None:
+    """The others use the usual one, or the store; the folder goes with the content it had."""
+    given = {"name": "d", "format": "voc", "root": "/usual", "samples": 10}
+    world.transact(datasets.put, digest="1" * 64, **given)
+    for root in ("/first", "/own"):
+        world.transact(datasets.put_folder, name="d", host="h2", root=root)
+    found = world.read(datasets.get, "d")
+    assert (found.folder_on("h1"), found.folder_on("h2")) == ("/usual", "/own")
+    world.transact(datasets.put, digest="1" * 64, in_store=True, size_bytes=2**40, notes=["odd"], **given)
+    (found,) = world.read(datasets.find)
+    assert (found.folder_on("h1"), found.folder_on("h2")) == (None, "/own")
+    assert (found.size_bytes, found.notes) == (2**40, ("odd",))
+    assert world.transact(datasets.remove_folder, "d", "h2")
+    assert not world.transact(datasets.remove_folder, "d", "h2")
+    world.transact(datasets.put_folder, name="d", host="h2", root="/own")
+    world.transact(datasets.put, digest="2" * 64, **given)
+    assert world.read(datasets.get, "d").folders == {}
+
+
+def test_a_dataset_is_forgotten_with_its_folders(world: World) -> None:
+    """And only once; nobody can note a folder of what is not registered."""
+    world.transact(datasets.put, name="d", format="voc", root="/usual", digest="1" * 64, samples=10)
+    world.transact(datasets.put_folder, name="d", host="h2", root="/own")
+    assert world.transact(datasets.remove, "d")
+    assert not world.transact(datasets.remove, "d")
+    with pytest.raises(DBAPIError, match=r"(?i)foreign key"):
+        world.transact(datasets.put_folder, name="d", host="h2", root="/own")
+    world.transact(datasets.put, name="d", format="voc", root="/usual", digest="1" * 64, samples=10)
+    assert world.read(datasets.get, "d").folders == {}
 
 
 def test_a_dataset_is_replaced_under_its_name(world: World, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import inspect, select, text
 
-from db import schema
+from db import datasets, schema
 from db.engine import Database, open_database
 from db.tables import Cluster, JobMove
 from npuq.errors import DatabaseError
@@ -47,6 +47,22 @@ def test_up_down_and_up_again(empty: Database) -> None:
     schema.upgrade(empty)
     schema.require(empty)
     assert schema.check(empty) == []
+
+
+def test_datasets_and_results_of_before_are_what_they_were(empty: Database) -> None:
+    """A registration of schema 0002 lies in its folder, on every host."""
+    schema.upgrade(empty, "0002")
+    with empty.write() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO datasets (name, format, root, digest, samples, added_at) "
+                "VALUES ('d', 'voc', '/d', 'x', 7, '2026-11-01 00:00:00.000000')"
+            )
+        )
+    schema.upgrade(empty)
+    with empty.read() as connection:
+        (found,) = datasets.find(connection)
+    assert (found.folder_on("h1"), found.size_bytes, found.notes, found.in_store) == ("/d", None, (), False)
 
 
 def test_upgrading_again_changes_nothing(database: Database) -> None:

@@ -55,6 +55,8 @@ def test_the_owner_makes_the_schema_and_the_fleet_works_in_it(connect: Callable[
     world = World(database)
     assert world.state(world.job(JobState.SUCCEEDED)) is JobState.SUCCEEDED
     world.transact(datasets.put, name="d", format="imagenet", root="/d", digest="5" * 64, samples=1)
+    world.transact(datasets.put_folder, name="d", host="h2", root="/elsewhere")
+    assert world.transact(datasets.remove, "d")
 
 
 @pytest.mark.parametrize(

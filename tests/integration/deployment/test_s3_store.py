@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 from s3fs import S3FileSystem
 
 from db import remote_files
@@ -99,6 +100,32 @@ def test_equal_bytes_may_be_stored_by_many_at_once(
         (digest,) = set(hosts.map(put, range(4)))
     assert len(keys_of(s3_server, url)) == 1
     assert make_store("reader").fetch(digest).read_bytes() == file.read_bytes()
+
+
+def test_many_small_files_go_at_once_and_only_once(
+    make_store: Callable[[str], ArtifactStore], s3_server: S3Server, url: str, tmp_path: Path
+) -> None:
+    """As the files of a dataset do; no copy stays on the laptop, and a worker gets each under its name."""
+    files = [tmp_path / f"{number}.JPEG" for number in range(40)]
+    for path in files:
+        path.write_bytes(secrets.token_bytes(2_000))
+    known = {path: digest_of(path) for path in files}
+    laptop, worker = make_store("laptop"), make_store("worker")
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(laptop.put_known, known.keys(), known.values())) == {True}
+        assert set(pool.map(laptop.put_known, known.keys(), known.values())) == {False}
+        fetched = list(pool.map(lambda item: worker.fetch(item.digest).read_bytes(), known.values()))
+    assert fetched == [path.read_bytes() for path in files]
+    assert sorted(key[6:] for key in keys_of(s3_server, url)) == sorted(item.digest for item in known.values())
+    assert [path for path in (tmp_path / "caches" / "laptop").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize(("status", "again"), [(500, True), (503, True), (403, False), (404, False), (None, False)])
+def test_what_the_server_failed_at_is_asked_again(status: int | None, *, again: bool) -> None:
+    """One of thousands of requests fails so; what it refuses it refuses the next time too."""
+    answer = {} if status is None else {"ResponseMetadata": {"HTTPStatusCode": status}}
+    assert remote_files.is_servers_trouble(ClientError(answer, "PutObject")) is again
+    assert not remote_files.is_servers_trouble(OSError("no answer at all"))
 
 
 KILLED = """

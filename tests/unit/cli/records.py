@@ -97,6 +97,7 @@ def result_record(**changes: Any) -> ResultRecord:
         "precision": "fp16",
         "quality": Quality.CLEAN,
         "created_at": NOW,
+        "facts": {},
         "metrics": {"throughput_fps": 100.0},
         "units": {"throughput_fps": "fps"},
     }

@@ -60,7 +60,7 @@ def test_every_module_is_named_as_its_command() -> None:
             assert entry.module == f"cli.{name}"
         else:
             assert [command.module for command in entry.verbs.values()] == [
-                f"cli.{name}.{verb}" for verb in entry.verbs
+                f"cli.{name}.{verb.replace('-', '_')}" for verb in entry.verbs
             ]
 
 

@@ -205,3 +205,18 @@ def test_recipes_are_listed_and_shown(npuq: Npuq) -> None:
     assert "mobilenet_v1" in npuq("recipes", "list", "-o", "name").out.splitlines()
     assert npuq("recipes", "show", "mobilenet_v1", "-o", "json").json["inputs"][0]["name"] == "image"
     assert "mobilenet_v1" in npuq("recipes", "show", "mobilnet").err
+
+
+def test_a_part_of_a_dataset_is_shown_as_such_wherever_a_result_is(npuq: Npuq, sqlite_world: World) -> None:
+    """In the list, in the one result, in the guide's table, and for programs."""
+    part = {"dataset": "small", "dataset_digest": "5" * 64, "samples": 24, "dataset_samples": 240}
+    result = new_result(kind="accuracy", metrics={"top1": (70.0, "percent")}, images_digest="1" * 64, **part)
+    job = sqlite_world.job(JobState.SUCCEEDED, JobKind.EVALUATE, result=result)
+    assert "small (24 of 240)" in npuq("results", "list").out
+    assert "small (24 of 240 images)" in npuq("results", "report", job.run_id).out
+    (listed,) = npuq("results", "list", "-o", "json").json
+    (row,) = npuq("results", "report", job.run_id, "-o", "json").json
+    shown = npuq("results", "show", listed["result_id"], "-o", "json").json
+    for document in (listed, row, shown):
+        assert (document["samples"], document["dataset_samples"], document["partial"]) == (24, 240, True)
+        assert document["images_digest"] == "1" * 64

@@ -100,6 +100,74 @@ def test_a_submission_without_a_fleet_waits_in_the_outbox(sweep: Sweep, npuq: Np
     assert npuq("status", "-o", "json").json["outbox"] == 1
 
 
+@pytest.fixture
+def part(npuq: Npuq, sqlite_world: World, tmp_path: Path) -> Path:
+    """Return where a list of images may be written; the dataset `real` has the images a, b, c."""
+    del sqlite_world
+    (tmp_path / "real" / "val").mkdir(parents=True)
+    for name in "abc":
+        (tmp_path / "real" / "val" / f"{name}.JPEG").write_text(name)
+    (tmp_path / "real" / "val_label.txt").write_text("a 1\nb 2\nc 3\n")
+    assert npuq("datasets", "add", "real", str(tmp_path / "real")).code == 0
+    return tmp_path / "part.txt"
+
+
+def test_a_list_of_images_travels_as_an_input(sweep: Sweep, part: Path, tmp_path: Path) -> None:
+    """The specification has its digest and its length; the store has its canonical text."""
+    part.write_text("# mine\nc\na  # the best\n")
+    plan = sweep("--images", str(part), "--dry-run", "-o", "json", dataset="real").json
+    (evaluate, *_) = [job["params"] for job in plan if job["kind"] == "evaluate"]
+    assert (evaluate["samples"], evaluate["images"]["count"]) == (2, 2)
+    assert sweep("--images", str(part), dataset="real").code == 0
+    (spec,) = Outbox(tmp_path / "outbox").pending()
+    assert spec.images is not None
+    assert evaluate["images"] == spec.images.model_dump()
+    (stored,) = tmp_path.glob(f"store/*/*/{spec.images.digest}")
+    assert stored.read_text() == "a\nc\n"
+
+
+@pytest.mark.parametrize("on_paper", [("--dry-run",), ()])
+@pytest.mark.parametrize(
+    ("text", "options", "said"),
+    [
+        ("a\nx\n", (), "part.txt lists images that the dataset 'real' does not have, 1 of 2: 'x' (line 2)"),
+        ("a\nb\na\n", (), "part.txt: images that are listed twice: 'a' (lines 1 and 3)"),
+        ("a\n", ("--limit", "1"), "--limit and --images exclude each other"),
+        (None, (), "--images: cannot read"),
+    ],
+)
+def test_a_list_that_cannot_be_meant_is_refused(
+    sweep: Sweep,
+    part: Path,
+    tmp_path: Path,
+    text: str | None,
+    options: tuple[str, ...],
+    said: str,
+    *,
+    on_paper: tuple[str, ...],
+) -> None:
+    """With the images and their lines, before anything is sent."""
+    if text is not None:
+        part.write_text(text)
+    answer = sweep("--images", str(part), *options, *on_paper, dataset="real")
+    assert answer.code == 2
+    assert said in " ".join(answer.err.split())
+    assert not list(Outbox(tmp_path / "outbox").pending())
+
+
+def test_without_a_fleet_a_list_is_read_all_the_same(npuq: Npuq, tmp_path: Path) -> None:
+    """What its dataset does not have is found by the workers; what is wrong with it at all is found now."""
+    (tmp_path / "weights.pth").write_bytes(b"weights")
+    (tmp_path / "part.txt").write_text("a\nb\na\n")
+    given = ("--weights", "weights.pth", "--dataset", "real", "--images", "part.txt")
+    assert npuq("submit", "infer", "mobilenet_v1", *given).code == 2
+    (tmp_path / "part.txt").write_text("a\nb\n")
+    assert npuq("submit", "infer", "mobilenet_v1", *given).code == 0
+    (spec,) = Outbox(tmp_path / "outbox").pending()
+    assert spec.images is not None
+    assert spec.images.count == 2
+
+
 @pytest.mark.usefixtures("sweep")
 def test_each_goal_has_its_own_command(npuq: Npuq, tmp_path: Path) -> None:
     """`submit benchmark` needs no dataset, `submit evaluate` does."""

@@ -13,10 +13,11 @@ from sqlalchemy import select
 
 from db import artifacts
 from db.artifacts import ArtifactStore, digest_of, materialise
+from db.local_files import SourceError, place
 from db.records import NewArtifact
 from db.tables import Artifact
 from npuq.entry import INSTALLATION
-from npuq.errors import ArtifactError, ConfigError
+from npuq.errors import ArtifactError, Blame, ConfigError
 from tests.services.world import World
 
 CONTENT = b"weights" * 50_000
@@ -30,11 +31,18 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture(params=["local", "remote"])
+@pytest.fixture(params=["folder", "memory", "folders"])
 def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], ArtifactStore]:
-    """Return a maker of stores that share their bytes and have a cache each: a folder, and one behind fsspec."""
-    url = f"file://{tmp_path / 'store'}" if request.param == "local" else f"memory://{uuid.uuid4().hex}"
-    return lambda cache: ArtifactStore(url, tmp_path / "caches" / cache)
+    """Return a maker of stores that share their bytes and have a cache each.
+
+    A folder of this host; and behind fsspec, one that needs no folders and one that does.
+    """
+    urls = {
+        "folder": f"file://{tmp_path / 'store'}",
+        "memory": f"memory://{uuid.uuid4().hex}",
+        "folders": f"local://{tmp_path / 'remote'}",
+    }
+    return lambda cache: ArtifactStore(urls[request.param], tmp_path / "caches" / cache)
 
 
 @pytest.fixture
@@ -143,8 +151,44 @@ def test_a_full_disk_of_this_host_is_no_outage_of_the_store(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(type(fsspec.filesystem("memory")), "get_file", full)
-    with pytest.raises(ArtifactError, match="artifact_cache_bytes"):
+    with pytest.raises(ArtifactError, match="artifact_cache_bytes") as caught:
         ArtifactStore(url, tmp_path / "elsewhere").fetch(digest)
+    assert (caught.value.info.blame, caught.value.info.retry) == (Blame.HOST, True)
+
+
+def test_a_host_that_cannot_hold_a_copy_is_to_blame(local: ArtifactStore, file: Path, tmp_path: Path) -> None:
+    """Another host may; the store is sound."""
+    digest = local.put(file).digest
+    (tmp_path / "work").write_text("a file where the folder should be")
+    with pytest.raises(ArtifactError, match="this host cannot hold a copy") as caught:
+        materialise(local, digest, tmp_path / "work" / "om0.om")
+    assert (caught.value.info.blame, caught.value.info.code) == (Blame.HOST, "host_io")
+
+
+def test_one_of_many_files_is_sent_once_and_not_kept_here(
+    make_store: Callable[[str], ArtifactStore], file: Path, tmp_path: Path
+) -> None:
+    """Nor is it hashed to be asked for; another host gets it."""
+    store, known = make_store("here"), digest_of(file)
+    assert store.put_known(file, known)
+    assert not store.put_known(file, known)
+    assert files_in(tmp_path / "caches" / "here") == []
+    file.unlink()
+    assert not store.put_known(file, known)
+    assert make_store("there").fetch(known.digest).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("change", [lambda file: file.write_bytes(b"other"), lambda file: file.unlink()])
+def test_one_of_many_files_that_changed_is_not_the_stores_fault(
+    make_store: Callable[[str], ArtifactStore], file: Path, tmp_path: Path, change: Callable[[Path], object]
+) -> None:
+    """What was hashed is not what is there now; nothing gets its name."""
+    store, known = make_store("here"), digest_of(file)
+    change(file)
+    with pytest.raises(SourceError, match=r"model\.om (changed while|cannot be read)"):
+        store.put_known(file, known)
+    assert not store.exists(known.digest)
+    assert files_in(tmp_path / "caches") == files_in(tmp_path / "store") == []
 
 
 def test_copies_of_what_was_uploaded_are_bounded_too(tmp_path: Path, file: Path) -> None:
@@ -154,6 +198,42 @@ def test_copies_of_what_was_uploaded_are_bounded_too(tmp_path: Path, file: Path)
     file.write_bytes(CONTENT[::-1])
     newest = store.put(file).digest
     assert [path.name for path in files_in(tmp_path / "cache")] == [newest]
+
+
+def test_a_copy_that_another_process_drops_is_fetched_again(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at it and the link; it gives up only when that goes on."""
+    url = f"memory://{uuid.uuid4().hex}"
+    digest = ArtifactStore(url, tmp_path / "here").put(file).digest
+    store = ArtifactStore(url, tmp_path / "there")
+    lost: list[Path] = []
+
+    def dropped(source: Path, target: Path) -> Path:
+        if len(lost) < times:
+            source.unlink()
+            lost.append(source)
+        return place(source, target)
+
+    monkeypatch.setattr("db.artifacts.place", dropped)
+    times = 2
+    assert materialise(store, digest, tmp_path / "work" / "om0").read_bytes() == CONTENT
+    lost.clear()
+    times = 9
+    with pytest.raises(ArtifactError, match="cannot hold a copy"):
+        materialise(store, digest, tmp_path / "work" / "om1")
+
+
+def test_what_others_write_now_is_not_dropped_to_make_room(tmp_path: Path, file: Path) -> None:
+    """Only what nobody has touched for an hour: its writer is dead."""
+    store = ArtifactStore(f"memory://{uuid.uuid4().hex}", tmp_path / "cache", cache_bytes=1)
+    writing, abandoned = (tmp_path / "cache" / "aa" / "bb" / name for name in (".writing", ".abandoned"))
+    writing.parent.mkdir(parents=True)
+    for path in (writing, abandoned):
+        path.write_bytes(CONTENT)
+    os.utime(abandoned, (0, 0))
+    digest = store.put(file).digest
+    assert {path.name for path in files_in(tmp_path / "cache")} == {".writing", digest}
 
 
 KILLED = """
@@ -232,9 +312,19 @@ def test_a_store_without_its_driver_is_a_setting_to_correct(tmp_path: Path) -> N
 
 
 def test_rows_of_artifacts_are_recorded_once(world: World) -> None:
-    """Two jobs may store equal bytes; the first row stays."""
+    """Two jobs may store equal bytes, also both in one call; the first row stays."""
     world.transact(artifacts.record, [NewArtifact(digest="1" * 64, size_bytes=5)])
-    world.transact(artifacts.record, [NewArtifact(digest=digit * 64, size_bytes=9) for digit in "12"])
+    world.transact(artifacts.record, [NewArtifact(digest=digit * 64, size_bytes=9) for digit in "122"])
+    world.transact(artifacts.record, [])
     with world.database.read() as connection:
         rows = connection.execute(select(Artifact.digest, Artifact.size_bytes).order_by(Artifact.digest)).all()
     assert [tuple(row) for row in rows] == [("1" * 64, 5), ("2" * 64, 9)]
+
+
+def test_thousands_of_rows_are_recorded_in_a_few_statements(world: World) -> None:
+    """A dataset has that many files."""
+    many = [NewArtifact(digest=f"{number:064x}", size_bytes=number) for number in range(1_001)]
+    world.transact(artifacts.record, many)
+    with world.database.read() as connection:
+        rows = connection.execute(select(Artifact.digest, Artifact.size_bytes).order_by(Artifact.digest)).all()
+    assert [tuple(row) for row in rows] == [(item.digest, item.size_bytes) for item in many]

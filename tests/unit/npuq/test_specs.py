@@ -26,6 +26,7 @@ WORK: dict[str, Any] = {
     "params": {"batch_size": 1, "precision": "fp16"},
     "toolchain": "cann-8",
 }
+LISTED: dict[str, Any] = {"digest": "1" * 64, "count": 3}
 PART = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
 
 
@@ -108,6 +109,10 @@ def test_a_component_of_an_id_is_safe_in_names_of_files_and_queues(text: str) ->
         ({"submitted_at": datetime(2026, 1, 1)}, "submitted_at"),  # noqa: DTZ001 - naive on purpose
         ({"priority": 101}, "priority"),
         ({"surprise": 1}, "surprise"),
+        ({"images": LISTED, "limit": 5}, "limit and images exclude each other"),
+        ({"images": LISTED, "goals": (JobKind.BENCHMARK,), "dataset": None}, "a list of images needs a dataset"),
+        ({"images": LISTED | {"count": 0}}, "images.count"),
+        ({"images": LISTED | {"digest": "../x"}}, "images.digest"),
     ],
 )
 def test_a_specification_that_makes_no_sense_is_refused(change: dict[str, Any], reason: str) -> None:

@@ -29,6 +29,24 @@ def test_accuracy_and_throughput_of_a_configuration_share_a_row() -> None:
     ]
 
 
+def test_a_part_of_a_dataset_is_never_taken_for_all_of_it() -> None:
+    """A newer score of fewer images replaces no score; each has its row, and says how many of how many."""
+    whole = _accuracy(dataset_samples=240)
+    part = _accuracy(samples=24, dataset_samples=240, images_digest="1" * 64, created_at=NOW + timedelta(hours=1))
+    rows = guide_rows([part, whole, _fps(100.0)])
+    assert [row.partial for row in rows] == [False, True]
+    assert [cells[2] for cells in guide_table(rows).rows] == ["demo (240 images)", "demo (24 of 240 images)"]
+    other_list = _accuracy(samples=24, dataset_samples=240, images_digest="2" * 64)
+    assert len(guide_rows([part, other_list])) == 2
+
+
+def test_an_old_score_with_a_limit_counts_as_partial() -> None:
+    """How many images there were was not noted then."""
+    assert not _accuracy().is_partial
+    old = _accuracy(facts={"params": {"limit": 24}})
+    assert [(row.partial, row.dataset_samples) for row in guide_rows([old])] == [(True, None)]
+
+
 def test_emulated_numbers_never_compete_with_measured_ones() -> None:
     """Each has a best of its own, and its own row."""
     rows = guide_rows([_fps(999.0), _fps(10.0, emulated=False)])

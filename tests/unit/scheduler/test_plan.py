@@ -10,7 +10,7 @@ from db.records import NewJob
 from npuq.atc_options import AtcOptions
 from npuq.errors import InvalidRequestError, NotFoundError
 from npuq.precision import Precision
-from npuq.specs import BenchmarkProtocol, RunSpec, Source, SourceKind
+from npuq.specs import BenchmarkProtocol, ListedImages, RunSpec, Source, SourceKind
 from npuq.states import DeviceState, JobKind
 from scheduler.plan import PlanWaitsError, plan_run
 from tasks.protocols import Recipe, TensorSpec
@@ -140,6 +140,31 @@ def test_shards_of_each_pass_cover_the_limited_dataset_once(limit: int | None) -
     scoring = graph[-1]
     assert scoring.parents == {"predictions": tuple(job.label for job in graph if job.kind is JobKind.INFER)}
     assert (scoring.params["samples"], scoring.params["passes"]) == (samples, ["original", "flipped"])
+
+
+def test_shards_of_a_list_are_ranges_over_its_images() -> None:
+    """The list is an input of all that use it, and of nothing else; its digest makes other work of it."""
+    images = ListedImages(digest="1" * 64, count=70)
+    graph = plan(run_spec(images=images))
+    using = [job for job in graph if job.kind in {JobKind.INFER, JobKind.EVALUATE}]
+    assert {job.inputs.get("images") for job in using} == {("1" * 64,)}
+    assert all(job.params["images"] == {"digest": "1" * 64, "count": 70} for job in using)
+    assert not any("images" in {*job.params, *job.inputs} for job in graph if job not in using)
+    shards = [job.params for job in using if job.kind is JobKind.INFER]
+    assert (shards[0]["start"], shards[-1]["stop"], using[-1].params["samples"]) == (0, 70, 70)
+    assert all(before["stop"] == after["start"] for before, after in pairwise(shards))
+
+
+def test_a_limit_that_leaves_nothing_out_is_none() -> None:
+    """It is the same work as without, and the same result."""
+    assert [job.params for job in plan(run_spec(limit=200))] == [job.params for job in plan(run_spec())]
+    assert plan(run_spec(limit=199))[-2].params["limit"] == 199
+
+
+def test_a_list_longer_than_the_dataset_is_refused() -> None:
+    """It was made for another one."""
+    with pytest.raises(InvalidRequestError, match=r"has 201 images and .* has 200"):
+        plan(run_spec(images=ListedImages(digest="1" * 64, count=201)))
 
 
 def test_only_chip_work_asks_for_a_chip_and_what_is_measured_is_fresh() -> None:

@@ -31,6 +31,16 @@ def test_the_text_is_what_it_was_when_datasets_were_registered() -> None:
     [
         ({"path": "../x"}, "leads out"),
         ({"path": "/etc/passwd"}, "leads out"),
+        ({"path": "val/../../x"}, "leads out"),
+        ({"path": ""}, "names no file"),
+        ({"path": "."}, "names no file"),
+        ({"path": "val//x"}, "names no file"),
+        ({"path": "./x"}, "names no file"),
+        ({"path": "val/"}, "names no file"),
+        ({"path": "x\0.JPEG"}, "names no file"),
+        ({"path": "\ud800"}, "surrogates not allowed"),
+        ({"path": "x/y/z"}, "'x' is a file and a folder"),
+        ({"path": "z"}, "a file is listed twice"),
         ({"sha256": "../../x"}, "no SHA-256"),
         ({"size_bytes": "many"}, "many"),
         ({"image_id": "y"}, "listed twice"),
@@ -39,7 +49,8 @@ def test_the_text_is_what_it_was_when_datasets_were_registered() -> None:
 def test_what_could_lead_elsewhere_is_refused(part: dict[str, str], said: str) -> None:
     """Paths and digests become names of files on a worker."""
     sample = {"image_id": "x", "label": 0, "path": "x", "sha256": SHA, "size_bytes": 1}
-    samples = [sample | part, sample | {"image_id": "y"}]
+    others = [sample | {"image_id": "y"}, sample | {"image_id": "w", "path": "z"}]
+    samples = [sample | part, *others]
     document = {"kind": "npuq.dataset", "version": 1, "format": "f", "annotations": [], "samples": samples}
     text = canonical_json(document).encode()
     with pytest.raises(ValueError, match=said):

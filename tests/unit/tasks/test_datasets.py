@@ -1,6 +1,7 @@
 """Datasets are found where people put them, and what is wrong with one is said exactly."""
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from npuq.errors import Blame, DatasetChangedError, DatasetError, DatasetMissing
 from tasks import datasets
 from tasks.dataset_files import Change, preprocess_registered
 from tasks.protocols import Array, ClassLabels, Recipe, Sample
-from tasks.steps import DatasetRef
+from tasks.steps import DatasetRef, ImageListRef
 
 Maker = Callable[..., Path]
 Register = Callable[[Path], DatasetRef]
@@ -219,13 +220,54 @@ def test_unknown_format_is_refused(tmp_path: Path) -> None:
 
 
 def test_limit_takes_the_first_of_the_order(imagenet_folder: Maker, registered: Register) -> None:
-    """A limited view has fewer images, and denies the others."""
-    dataset = datasets.open_dataset(registered(imagenet_folder(IMAGES, LABELS)))
-    view = datasets.limited(dataset, 1)
-    assert tuple(view.image_ids) == ("a",)
+    """A limited dataset has fewer images, and denies the others."""
+    ref = registered(imagenet_folder(IMAGES, LABELS))
+    part = datasets.open_dataset(ref, limit=1)
+    assert (tuple(part.image_ids), part.ref) == (("a",), ref)
     with pytest.raises(DatasetError, match="has no image 'b'"):
-        view.image_path("b")
-    assert tuple(datasets.limited(dataset, 99).image_ids) == ("a", "b")
-    assert datasets.limited(dataset, None) is dataset
+        part.image_path("b")
+    assert tuple(datasets.open_dataset(ref, limit=99).image_ids) == ("a", "b")
     with pytest.raises(InvalidRequestError, match="limit of 0"):
-        datasets.limited(dataset, 0)
+        datasets.open_dataset(ref, limit=0)
+
+
+def listing(ref: DatasetRef, text: str, *, count: int | None = None) -> DatasetRef:
+    """Return the part of a dataset that a list names."""
+    path = ref.manifest.with_name("part.txt")
+    path.write_text(text)
+    lines = len(text.splitlines())
+    return replace(ref, images=ImageListRef(path=path, digest="1" * 64, count=lines if count is None else count))
+
+
+def test_a_list_takes_its_images_in_the_datasets_order(imagenet_folder: Maker, registered: Register) -> None:
+    """Whatever order it has; what it leaves out is not there."""
+    images = {f"{name}.JPEG": name.encode() for name in "dbac"}
+    ref = registered(imagenet_folder(images, "".join(f"{name} 1\n" for name in images)))
+    part = datasets.open_dataset(listing(ref, "c\na\n"))
+    assert tuple(part.image_ids) == ("a", "c")
+    with pytest.raises(DatasetError, match="has no image 'b'"):
+        part.registered("b")
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "said"),
+    [
+        ("a\nx\n", None, r"lists images that the dataset 'small' does not have, 1 of 2: 'x' \(line 2\)"),
+        ("a\nb\n", 3, "has 2 images, the run was planned with 3"),
+        ("", 1, "lists no image"),
+    ],
+)
+def test_a_list_of_other_images_is_the_inputs_fault(
+    imagenet_folder: Maker, registered: Register, text: str, count: int | None, said: str
+) -> None:
+    """Lists come with messages; nothing is scored on what was not asked for."""
+    ref = registered(imagenet_folder(IMAGES, LABELS))
+    with pytest.raises(InvalidRequestError, match=said):
+        datasets.open_dataset(listing(ref, text, count=count))
+
+
+def test_a_reference_crosses_a_pipe_as_it_is(imagenet_folder: Maker, registered: Register) -> None:
+    """With its list and without."""
+    ref = registered(imagenet_folder(IMAGES, LABELS))
+    for sent in (ref, listing(ref, "a\n")):
+        assert DatasetRef.from_json(json.loads(json.dumps(sent.to_json()))) == sent

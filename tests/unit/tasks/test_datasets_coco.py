@@ -61,8 +61,9 @@ def root(tmp_path: Path) -> Path:
     return write(tmp_path / "coco", document())
 
 
-def opened(root: Path, tmp_path: Path) -> datasets_coco.CocoDataset:
-    dataset = datasets.open_dataset(register_folder(root, tmp_path / "manifest.json", dataset_format="coco"))
+def opened(root: Path, tmp_path: Path, limit: int | None = None) -> datasets_coco.CocoDataset:
+    ref = register_folder(root, tmp_path / "manifest.json", dataset_format="coco")
+    dataset = datasets.open_dataset(ref, limit=limit)
     assert isinstance(dataset, datasets_coco.CocoDataset)
     assert isinstance(dataset, CocoTruth)
     return dataset
@@ -96,8 +97,7 @@ def test_truth_is_the_files_without_outlines(root: Path, tmp_path: Path) -> None
 def test_view_of_the_first_images_has_their_truth_only(root: Path, tmp_path: Path) -> None:
     """A limit changes images and objects, not categories; the whole stays whole."""
     dataset = opened(root, tmp_path)
-    view = datasets.limited(dataset, 1)
-    assert isinstance(view, CocoTruth)
+    view = opened(root, tmp_path, limit=1)
     assert list(view.image_ids) == NAMES[:1]
     assert [entry["id"] for entry in view.instances["annotations"]] == [0]
     assert len(view.instances["categories"]) == 4

@@ -58,7 +58,7 @@ def test_folder_may_be_the_year_the_devkit_or_above(base: Path, tmp_path: Path, 
 def test_view_of_the_first_images_has_their_truth_only(base: Path, tmp_path: Path) -> None:
     """A limit keeps the order of the list."""
     ref = register_folder(base, tmp_path / "manifest.json", dataset_format="voc")
-    dataset = datasets.limited(datasets.open_dataset(ref), 2)
+    dataset = datasets.open_dataset(ref, limit=2)
     assert list(dataset.image_ids) == ORDER[:2]
     assert isinstance(dataset, VocTruth)
     for unknown in ("000001", "000007"):

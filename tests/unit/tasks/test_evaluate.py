@@ -1,6 +1,7 @@
 """Evaluation joins the shards of all infer jobs and scores them with units."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from npuq.states import JobKind
 from tasks import datasets, evaluate, registry
 from tasks.predictions import write_predictions
 from tasks.protocols import ClassScores, Detections, Prediction
-from tasks.steps import DatasetRef, Metric, StepOutcome
+from tasks.steps import DatasetRef, ImageListRef, Metric, StepOutcome
 from tests.unit.tasks.recording_context import host_context
 
 TRUTH = {"a": 3, "b": 999, "c": 0, "d": 500}
@@ -77,6 +78,28 @@ def test_limit_scores_the_first_images_only(dataset: DatasetRef, tmp_path: Path)
     """The denominator is the limit."""
     outcome = run(tmp_path, dataset, write_shards(tmp_path, [("a", 0), ("b", 1)]), limit=2)
     assert (outcome.metrics["top1"].value, outcome.facts["samples"]) == (50.0, 2)
+
+
+def part(dataset: DatasetRef, *image_ids: str) -> DatasetRef:
+    """Return the part of the dataset that a list names."""
+    path = dataset.manifest.with_name("part.txt")
+    path.write_text("\n".join(image_ids))
+    return replace(dataset, images=ImageListRef(path=path, digest="1" * 64, count=len(image_ids)))
+
+
+def test_a_list_scores_its_images_only(dataset: DatasetRef, tmp_path: Path) -> None:
+    """The denominator is the list's length, and how many images there are is told beside it."""
+    outcome = run(tmp_path, part(dataset, "d", "b"), write_shards(tmp_path, [("b", 0)], [("d", 9)]))
+    assert outcome.metrics["top1"].value == 50.0
+    assert (outcome.facts["samples"], outcome.facts["dataset_samples"]) == (2, 4)
+
+
+@pytest.mark.parametrize(("shard", "said"), [("abd", "not asked for: a"), ("b", "for d")])
+def test_a_list_wants_the_predictions_of_its_images(dataset: DatasetRef, tmp_path: Path, shard: str, said: str) -> None:
+    """Neither more nor fewer."""
+    files = write_shards(tmp_path, [(image_id, 0) for image_id in shard])
+    with pytest.raises(DatasetError, match=said):
+        run(tmp_path, part(dataset, "d", "b"), files)
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,19 @@ def test_an_accuracy_names_the_chip_when_one_chip_made_it(chips: tuple[str, ...]
     assert (result.dataset, result.dataset_digest, result.toolchain) == ("small", "5" * 64, "cann-7")
 
 
+@pytest.mark.parametrize("images", [{}, {"images": {"digest": "1" * 64, "count": 20}}])
+def test_an_accuracy_says_of_which_images_it_is(images: dict[str, Any]) -> None:
+    """How many of how many, and the list that named them."""
+    params = {"batch_size": 4, "precision": "fp16", "dataset": "small", "dataset_digest": "5" * 64} | images
+    given = assignment(JobKind.EVALUATE, params=params, device=host_slot())
+    outcome = StepOutcome(facts={"samples": 20, "dataset_samples": 200})
+    result = result_of(given, outcome, facts_of(given, outcome))
+    assert result is not None
+    assert (result.samples, result.dataset_samples) == (20, 200)
+    assert result.images_digest == (("1" * 64) if images else None)
+    assert result.facts["params"] == params
+
+
 @pytest.mark.parametrize("flags", [(True, True), (False, True), (False, False)])
 def test_one_emulated_shard_makes_the_score_emulated(flags: tuple[bool, ...]) -> None:
     """What ran on the emulator never counts as hardware."""

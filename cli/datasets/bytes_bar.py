@@ -1,4 +1,4 @@
-"""The bar of a long look at a dataset's files."""
+"""The bar of long work on a dataset's files."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -8,19 +8,26 @@ from typing import Final
 #: Less is over before one can read the bar.
 SHOWN_BYTES: Final = 256 * 2**20
 
+BytesProgress = Callable[[int, int], None]
+"""Called with the bytes that are done and the bytes of all files."""
+
 
 @contextmanager
-def hashing_bar(name: str) -> Iterator[Callable[[int, int], None] | None]:
-    """Show how many bytes of a dataset were read, on a terminal, once it is known that there are many."""
+def bytes_bar(what: str) -> Iterator[BytesProgress | None]:
+    """Show how far the work on a dataset is, on a terminal, once it is known that there is much to do.
+
+    Args:
+        what: `reading imagenet`.
+    """
     if not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("reading {task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(name, total=None, visible=False)
+        task = bar.add_task(what, total=None, visible=False)
 
         def show(done_bytes: int, total_bytes: int) -> None:
             bar.update(task, completed=done_bytes, total=total_bytes, visible=total_bytes >= SHOWN_BYTES)
