@@ -58,7 +58,7 @@ def write(folder: Path, *, images: int, seed: int) -> str:
         "categories": [{"id": category_id, "name": name} for category_id, name in CATEGORIES.items()],
     }
     (folder / ANNOTATION_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    return f"{images} pictures with {len(annotations)} objects of {len(CATEGORY_IDS)} categories in {folder}"
+    return f"{images} images with {len(annotations)} objects of {len(CATEGORY_IDS)} categories"
 
 
 def save(scene: demo_shapes.Scene, path: Path) -> None:

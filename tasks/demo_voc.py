@@ -67,7 +67,7 @@ def write(folder: Path, *, images: int, seed: int) -> str:
         (base / ANNOTATION_FOLDER / f"{image_id}.xml").write_text(_annotation(image_id, picture), encoding="ascii")
         objects += len(picture.objects)
     (base / LIST_FILE).write_text("".join(f"{image_id}\n" for image_id in image_ids), encoding="ascii")
-    return f"{images} pictures with {objects} objects of {len(LABELS)} classes in {base}"
+    return f"{images} images with {objects} objects of {len(LABELS)} classes"
 
 
 def pictures(count: int, *, seed: int) -> Iterator[Picture]:

@@ -24,7 +24,7 @@ def test_it_opens_as_a_coco_dataset(tmp_path: Path) -> None:
     dataset = datasets.open_dataset(register_folder(tmp_path / "shapes", tmp_path / "m.json", dataset_format="coco"))
     assert isinstance(dataset, CocoDataset)
     truth = dataset.instances
-    assert f"30 pictures with {len(truth['annotations'])} objects of 4 categories" in said
+    assert f"30 images with {len(truth['annotations'])} objects of 4 categories" in said
     assert len(dataset.image_ids) == 30
     assert {entry["id"]: entry["name"] for entry in truth["categories"]} == CATEGORIES
     assert {entry["category_id"] for entry in truth["annotations"]} == set(demo_coco.CATEGORY_IDS)

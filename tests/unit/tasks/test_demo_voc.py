@@ -32,7 +32,7 @@ def test_what_is_written_is_read_as_what_was_drawn(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read.difficult, drawn.difficult)
         with Image.open(dataset.image_path(image_id)) as image:
             assert image.size == picture.image.size
-    assert said.startswith(f"24 pictures with {sum(len(picture.objects) for picture in pictures)} objects of 4 classes")
+    assert said.startswith(f"24 images with {sum(len(picture.objects) for picture in pictures)} objects of 4 classes")
 
 
 def test_it_has_what_the_rules_care_about() -> None:
