@@ -150,18 +150,34 @@ class ArtifactStore:
         temporary = temporary_beside(local)
         temporary.parent.mkdir(parents=True, exist_ok=True)
         try:
-            remote.download(self._key(digest), temporary)
-            found = digest_of(temporary)
-            if found.digest != digest:
-                remote.move(self._key(digest), f"damaged/{digest}.{secrets.token_hex(4)}")
-                raise ArtifactError(
-                    f"artifact {digest[:12]} in {self._url} is damaged and was set aside; make it again"
-                )
+            found = self._brought(remote, digest, temporary)
             temporary.chmod(0o444)
             temporary.replace(local)
             self._copies.added(found.size_bytes)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def _brought(self, remote: "RemoteFiles", digest: str, temporary: Path) -> NewArtifact:
+        """Download and verify; the store loses a name only when the same wrong bytes came twice.
+
+        What was cut or garbled on the way says nothing of what lies in the store.
+        """
+        seen: set[str] = set()
+        for _ in range(_TRIES):
+            remote.download(self._key(digest), temporary)
+            found = digest_of(temporary)
+            if found.digest == digest:
+                return found
+            if found.digest in seen:
+                remote.move(self._key(digest), f"damaged/{digest}.{secrets.token_hex(4)}")
+                raise ArtifactError(
+                    f"artifact {digest[:12]} in {self._url} is damaged and was set aside; make it again"
+                )
+            seen.add(found.digest)
+        raise ArtifactError(
+            f"artifact {digest[:12]} came from {self._url} with other bytes each of {_TRIES} times; check the network "
+            "and the store's disks"
+        )
 
     def _set_aside(self, digest: str, local: Path) -> None:
         quarantine = self._cache / "damaged"

@@ -15,6 +15,7 @@ from db import artifacts
 from db.artifacts import ArtifactStore, digest_of, materialise
 from db.local_files import SourceError, place
 from db.records import NewArtifact
+from db.remote_files import RemoteFiles
 from db.tables import Artifact
 from npuq.entry import INSTALLATION
 from npuq.errors import ArtifactError, Blame, ConfigError
@@ -123,6 +124,35 @@ def test_damage_in_a_remote_store_is_set_aside_too(tmp_path: Path, file: Path) -
     assert files_in(tmp_path / "second") == []
     second.put(file)
     assert ArtifactStore(url, tmp_path / "third").fetch(digest).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("garbled", "error"),
+    [((b"cut",), None), ((b"cut", b"garbled"), None), ((b"1", b"2", b"3"), "other bytes each of 3 times")],
+)
+def test_what_is_damaged_on_the_way_costs_the_store_nothing(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch, garbled: tuple[bytes, ...], error: str | None
+) -> None:
+    """It is brought again, and the store keeps its sound bytes whatever came."""
+    url = f"local://{tmp_path / 'remote'}"
+    digest = ArtifactStore(url, tmp_path / "first").put(file).digest
+    arriving = iter(garbled)
+    download = RemoteFiles.download
+
+    def bad_line(remote: RemoteFiles, key: str, target: Path) -> None:
+        download(remote, key, target)
+        target.write_bytes(next(arriving, CONTENT))
+
+    monkeypatch.setattr(RemoteFiles, "download", bad_line)
+    second = ArtifactStore(url, tmp_path / "second")
+    if error is None:
+        assert second.fetch(digest).read_bytes() == CONTENT
+    else:
+        with pytest.raises(ArtifactError, match=error) as caught:
+            second.fetch(digest)
+        assert caught.value.info.retry
+        assert files_in(tmp_path / "second") == []
+    assert second.exists(digest)
 
 
 def test_a_damaged_copy_in_the_cache_is_fetched_anew(tmp_path: Path, file: Path) -> None:
