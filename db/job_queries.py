@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, exists, func, or_, select
 
@@ -12,6 +12,9 @@ from db.tables import Attempt, Job, JobInput, Run
 from db.types import db_now
 from npuq.errors import Blame, ErrorInfo, NotFoundError
 from npuq.states import ACTIVE_ATTEMPT_STATES, AttemptState, JobKind, JobState
+
+#: Made once: the columns of an alias cost more than the query, which the scheduler asks at every tick.
+_PARENT: Final = Job.__table__.alias("parent")
 
 
 def find(
@@ -130,11 +133,10 @@ def inputs_of(connection: Connection, job: JobRecord) -> dict[str, tuple[str, ..
 
 def ready(connection: Connection, limit: int = 500) -> list[JobRecord]:
     """Return waiting jobs whose inputs have all succeeded: computed, never counted."""
-    parent = Job.__table__.alias("parent")
     unfinished = (
         exists()
-        .where(JobInput.job_id == Job.id, parent.c.id == JobInput.parent_id)
-        .where(parent.c.state != JobState.SUCCEEDED)
+        .where(JobInput.job_id == Job.id, _PARENT.c.id == JobInput.parent_id)
+        .where(_PARENT.c.state != JobState.SUCCEEDED)
     )
     rows = connection.execute(
         select(Job.__table__)
@@ -148,13 +150,12 @@ def ready(connection: Connection, limit: int = 500) -> list[JobRecord]:
 
 def any_doomed(connection: Connection) -> bool:
     """Tell whether a waiting job has an input that will not come."""
-    parent = Job.__table__.alias("parent")
     gone = [JobState.FAILED, JobState.CANCELLED, JobState.SKIPPED, JobState.HELD]
     row = connection.execute(
         select(Job.id)
         .join(JobInput, JobInput.job_id == Job.id)
-        .join(parent, parent.c.id == JobInput.parent_id)
-        .where(Job.state == JobState.WAITING, parent.c.state.in_(gone))
+        .join(_PARENT, _PARENT.c.id == JobInput.parent_id)
+        .where(Job.state == JobState.WAITING, _PARENT.c.state.in_(gone))
         .limit(1)
     )
     return row.first() is not None

@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import JSON, DateTime, Enum
+from sqlalchemy import JSON, DateTime, Enum, Float, literal
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from npuq.clock import check_aware
@@ -69,24 +69,28 @@ def enum_type(kind: type[StrEnum]) -> Enum:
     )
 
 
-class db_now(ColumnElement[datetime]):  # noqa: N801 - reads as the SQL function it is
-    """The database's own clock at this statement, plus some seconds. The only clock that stamps leases."""
+class db_now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function it is
+    """The database's own clock at this statement, plus some seconds. The only clock that stamps leases.
 
-    inherit_cache = False
+    The seconds are a parameter of the statement, so that its text is compiled once and not at every call.
+    """
+
+    inherit_cache = True
     type = UtcDateTime()
 
     def __init__(self, plus_seconds: float = 0.0) -> None:
-        super().__init__()
-        self.plus_seconds = float(plus_seconds)
+        super().__init__(literal(float(plus_seconds), Float()))
 
 
 @compiles(db_now, "sqlite")
-def _sqlite_now(element: db_now, _compiler: SQLCompiler, **_options: Any) -> str:  # noqa: ANN401
+def _sqlite_now(element: db_now, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
+    seconds = compiler.process(element.clauses, **options)
     # SQLite knows milliseconds; the zeros keep the text form equal in length to what UtcDateTime writes.
-    return f"(strftime('%Y-%m-%d %H:%M:%f', 'now', '{element.plus_seconds:+.3f} seconds') || '000')"
+    return f"(strftime('%Y-%m-%d %H:%M:%f', 'now', printf('%+.3f seconds', {seconds})) || '000')"
 
 
 @compiles(db_now, "postgresql")
-def _postgresql_now(element: db_now, _compiler: SQLCompiler, **_options: Any) -> str:  # noqa: ANN401
+def _postgresql_now(element: db_now, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
+    seconds = compiler.process(element.clauses, **options)
     # clock_timestamp() moves within a transaction, now() does not.
-    return f"(clock_timestamp() + interval '{element.plus_seconds:.3f} seconds')"
+    return f"(clock_timestamp() + CAST({seconds} AS double precision) * interval '1 second')"
