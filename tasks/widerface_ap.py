@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 
 from tasks.protocols import WIDER_DIFFICULTIES, Array, WiderFaces
-from tasks.widerface_lines import WrittenFaces
+from tasks.widerface_rounding import WrittenFaces
 
 #: 0.999, 0.998, ... 0. As the published tools compute them.
 _THRESHOLDS: Final = 1 - np.arange(1, 1001) / 1000

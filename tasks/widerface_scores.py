@@ -11,7 +11,7 @@ from npuq.errors import DatasetError, InvalidRequestError
 from tasks import coverage, widerface_ap
 from tasks.protocols import WIDER_DIFFICULTIES, Dataset, Detections, Prediction, WiderTruth
 from tasks.widerface_ap import Matches
-from tasks.widerface_lines import as_written
+from tasks.widerface_rounding import as_written
 
 OFFICIAL_IOU: Final = 0.5
 #: What the evaluation of the PyramidBox ports matches with.
@@ -35,7 +35,7 @@ def score(predictions: Mapping[str, Prediction], dataset: Dataset, *, iou: float
     """Score the detections of every image of a dataset.
 
     Boxes are rounded to one decimal and scores to three before anything is compared: the published chain does it on the
-    way through its text files (`tasks.widerface_lines`). Labels are not looked at, there are only faces.
+    way through its text files (`tasks.widerface_rounding`). Labels are not looked at, there are only faces.
 
     Args:
         predictions: image id -> `Detections`. Equal scores rank as they come.

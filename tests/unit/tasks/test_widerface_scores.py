@@ -6,7 +6,7 @@ import pytest
 from npuq.errors import DatasetError, InvalidRequestError
 from tasks import widerface_ap, widerface_scores
 from tasks.protocols import WIDER_DIFFICULTIES, ClassScores, Detections
-from tasks.widerface_lines import as_written
+from tasks.widerface_rounding import as_written
 from tasks.widerface_scores import WiderScores, score
 from tests.unit.tasks import plain_widerface
 from tests.unit.tasks.memory_voc import random_voc

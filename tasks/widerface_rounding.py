@@ -1,7 +1,7 @@
 """The numbers of a detected face as the published chain writes them into its text files, a line a face.
 
-Its evaluation reads these files, so what they round is part of the published precision. Predictions stay exact; only
-what is scored, or written for the published tools, comes through here.
+Its evaluation reads these files, so what they round is part of the published figures. Predictions stay exact; only what
+is scored, or written for the published tools, comes through here.
 """
 
 from dataclasses import dataclass
@@ -38,21 +38,6 @@ def as_written(found: Detections) -> WrittenFaces:
         boxes=_rounded(np.concatenate([corners[:, :2], sizes], axis=1), _BOX_DECIMALS),
         scores=_rounded(np.asarray(found.scores, dtype=np.float64).reshape(-1), _SCORE_DECIMALS),
     )
-
-
-def lines(image_id: str, found: Detections) -> str:
-    """Return an image's text file: its name, how many faces, the faces.
-
-    Args:
-        image_id: event and stem, as in `0--Parade/0_Parade_marchingband_1_465`.
-        found: in the order that the file shall have.
-    """
-    written = as_written(found)
-    rows = [
-        f"{x:.1f} {y:.1f} {width:.1f} {height:.1f} {score:.3f}"
-        for (x, y, width, height), score in zip(written.boxes.tolist(), written.scores.tolist(), strict=True)
-    ]
-    return "\n".join([f"{image_id}.jpg", str(len(rows)), *rows, ""])
 
 
 def _rounded(values: Array, decimals: int) -> Array:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tasks.protocols import Array, Detections
-from tasks.widerface_lines import as_written, lines
+from tasks.widerface_rounding import as_written
 
 # Exact ties (0.25, 0.0625), and decimals that lie a little beside the tie that they look like.
 HARD_TO_ROUND = [0.05, 0.15, 0.25, 0.35, 0.45, 2.675, 1.005, 0.0625, 1023.95, -0.04, -0.25, -0.35, 0.0005, 0.0015]
@@ -28,10 +28,7 @@ def test_rounding_is_that_of_text(dtype: type) -> None:
     np.testing.assert_array_equal(written.scores, [float(f"{score:.3f}") for score in scores.astype(float).tolist()])
 
 
-def test_file_has_the_image_the_count_and_a_line_a_face() -> None:
-    """Width and height count the last pixel too."""
-    found = detections(np.array([[10.25, -0.04, 20.0, 33.35], [0, 0, 0, 0]]), np.array([0.98765, 1.0]))
-    assert lines("0--Parade/0_Parade_a_1", found) == (
-        "0--Parade/0_Parade_a_1.jpg\n2\n10.2 -0.0 10.8 34.4 0.988\n0.0 0.0 1.0 1.0 1.000\n"
-    )
-    assert lines("e/s", detections(np.empty((0, 4)), np.empty(0))) == "e/s.jpg\n0\n"
+def test_image_without_detections_has_rows_of_the_right_width() -> None:
+    """None of them."""
+    written = as_written(detections(np.empty((0, 4), np.float32), np.empty(0, np.float32)))
+    assert (written.boxes.shape, written.scores.shape) == ((0, 4), (0,))
