@@ -1,6 +1,7 @@
 """The .mat files of WIDER FACE are read whatever their corners, and refused with their name when they are damaged."""
 
 import io
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from npuq.errors import DatasetError
+from npuq.errors import DatasetError, ToolMissingError
 from tasks import widerface_truth
 from tasks.protocols import Array
 from tasks.widerface_truth import FILES
@@ -202,6 +203,15 @@ def test_file_of_another_event_order_is_refused(files: dict[str, bytes]) -> None
     """Lists are joined by position."""
     files[MEDIUM] = mat(with_events(names() | {"gt_list": numbers("medium")}, *reversed(EVENTS)))
     with pytest.raises(DatasetError, match=f"{MEDIUM} .* does not fit {FACE}"):
+        widerface_truth.parse(files)
+
+
+def test_a_laptop_that_cannot_read_is_told_what_to_install(
+    files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scipy comes with the worker."""
+    monkeypatch.setitem(sys.modules, "scipy.io", None)
+    with pytest.raises(ToolMissingError, match=r"npuq\[worker\]"):
         widerface_truth.parse(files)
 
 
