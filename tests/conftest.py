@@ -30,6 +30,12 @@ hypothesis.settings.register_profile("deep", deadline=None, max_examples=2_000)
 hypothesis.settings.load_profile("deep" if os.environ.get("NPUQ_HYPOTHESIS") == "deep" else "change")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes minutes, in its random order: both cores shall have something to do until the end."""
+    items.sort(key=lambda item: item.get_closest_marker("acceptance") is None)
+
+
 @pytest.fixture(scope="session")
 def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder in which nothing of the person who runs the tests lies."""
