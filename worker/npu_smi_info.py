@@ -33,6 +33,8 @@ _LOWER_HEADER: Final = ("aicore", "memory-usage", "hbm-usage")
 _PAIR_SUFFIX: Final = "-usage"  #: of columns with `used / total`
 _HEALTH_WORDS: Final = frozenset({"ok", "warning", "alarm", "critical", "unknown"})
 _UNKNOWN_HEALTH: Final = "UNKNOWN"
+#: A bus id that was cut off would name another chip.
+_BUS_ID: Final = re.compile(r"(?:[0-9A-Fa-f]{4,8}:)?[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9A-Fa-f]")
 #: Every kind of chip has such a number in its name: 310P3, 910, Ascend950.
 _CHIP_NUMBER: Final = re.compile(r"[0-9]{3}")
 
@@ -84,7 +86,7 @@ class _InfoReader:
         self._upper: list[str] | None = None
         self._upper_header: Sequence[str] | None = None
         self._lower_header: Sequence[str] | None = None
-        self._id_column = "device"
+        self._id_column: str | None = None
         self._process_header: list[str] | None = None
 
     def read(self, line: str) -> None:
@@ -132,6 +134,7 @@ class _InfoReader:
         row = _by_header(self._upper_header, _UPPER_HEADER, upper) | _by_header(
             self._lower_header, _LOWER_HEADER, lower
         )
+        # Without its heading, a number may be of either kind: then `info -m` tells.
         number = integer(logic[0]) if logic else None
         hugepages, memory, hbm = (_pair(row.get(key)) for key in ("hugepages-usage", "memory-usage", "hbm-usage"))
         return Chip(
@@ -143,13 +146,13 @@ class _InfoReader:
             temp_c=signed_integer(row.get("temp")),
             hugepages_used=hugepages[0],
             hugepages_total=hugepages[1],
-            bus_id=lower[1] if ":" in lower[1] else None,
+            bus_id=lower[1] if _BUS_ID.fullmatch(lower[1]) else None,
             aicore_percent=integer(row.get("aicore")),
             memory_used_mb=memory[0],
             memory_total_mb=memory[1],
             hbm_used_mb=hbm[0],
             hbm_total_mb=hbm[1],
-            device_id=None if self._id_column == "phy-id" else number,
+            device_id=number if self._id_column == "device" else None,
             phy_id=number if self._id_column == "phy-id" else None,
         )
 
@@ -210,5 +213,8 @@ def _values(cells: Sequence[str]) -> Iterator[str]:
 
 
 def _pair(text: str | None) -> tuple[int | None, int | None]:
-    used, _, total = (text or "").partition("/")
-    return integer(used), integer(total)
+    """Return used and total; of a pair that was cut off nothing, as its numbers may be, too."""
+    used, slash, total = (text or "").partition("/")
+    pair = integer(used), integer(total)
+    is_whole = slash and (pair[0] is None or pair[1] is None or pair[0] <= pair[1])
+    return pair if is_whole and total else (None, None)

@@ -1,5 +1,6 @@
 import contextlib
 from collections.abc import Callable
+from dataclasses import asdict
 
 import pytest
 from hypothesis import given, settings
@@ -151,6 +152,25 @@ def test_damaged_borders_and_missing_headers_are_tolerated() -> None:
     rows = "\n".join(line for line in DUO.splitlines() if line.startswith(("| 3       310P3", "| 0       0 ", "| 1")))
     chips = parse_info(rows).chips
     assert [(chip.chip_id, chip.memory_total_mb) for chip in chips] == [(0, 44280), (1, 43693)]
+
+
+@pytest.mark.parametrize(
+    ("whole", "cut"),
+    [("0000:05:00.0 ", "0000:05:00. "), ("902/ 44280", "902/ 44"), ("902/ 44280", "90"), ("40 ", "4 ")],
+)
+def test_what_was_cut_off_in_the_middle_is_unknown(whole: str, cut: str) -> None:
+    """Half an address names another chip, half a number another amount; the chip stays, with what is whole."""
+    text = DUO.replace(f"{whole} |", f"{cut} |").replace(whole, cut.ljust(len(whole)))
+    before, after = (asdict(parse_info(each).chips[0]) for each in (DUO, text))
+    changed = {key for key, value in after.items() if value != before[key]}
+    assert changed
+    assert all(after[key] is None for key in changed)
+
+
+def test_a_number_without_its_heading_is_no_logic_id() -> None:
+    """On A3 it is the physical id, and a job would run on a stranger's chip; `info -m` tells."""
+    text = "\n".join(line for line in DUO.splitlines() if "Bus-Id" not in line)
+    assert [(chip.device_id, chip.phy_id) for chip in parse_info(text).chips] == [(None, None)] * 2
 
 
 def test_a_layout_with_single_spaces_is_read() -> None:
