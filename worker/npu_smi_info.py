@@ -87,6 +87,7 @@ class _InfoReader:
         self._upper_header: Sequence[str] | None = None
         self._lower_header: Sequence[str] | None = None
         self._id_column: str | None = None
+        self._has_border = False  # copies may have lost all of it
         self._process_header: list[str] | None = None
 
     def read(self, line: str) -> None:
@@ -94,8 +95,12 @@ class _InfoReader:
         if not line.lstrip().startswith("|"):
             return
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        has_border = line.rstrip().endswith("|")
+        if self._has_border and not has_border:
+            cells[-1] = " ".join(cells[-1].split()[:-1])  # the line was cut, perhaps in the middle of a number
         words = cells[0].split()
         if words and words[0] in {"NPU", "Chip"}:
+            self._has_border = has_border
             self._read_header([cell.lower() for cell in cells])
         elif len(cells) > 1 and words and integer(words[0]) is not None:
             if self._process_header is not None:
@@ -157,7 +162,8 @@ class _InfoReader:
         )
 
     def _read_process(self, header: list[str], cells: list[str]) -> None:
-        row = dict(zip(header, cells, strict=False))
+        # Of two columns of one name the first counts: the last heading may be a longer one that was cut off.
+        row = dict(reversed(list(zip(header, cells, strict=False))))
         ids = [integer(word) for word in cells[0].split()]
         pid = integer(row.get("process id"))
         if ids[0] is None or pid is None:
@@ -213,8 +219,6 @@ def _values(cells: Sequence[str]) -> Iterator[str]:
 
 
 def _pair(text: str | None) -> tuple[int | None, int | None]:
-    """Return used and total; of a pair that was cut off nothing, as its numbers may be, too."""
-    used, slash, total = (text or "").partition("/")
-    pair = integer(used), integer(total)
-    is_whole = slash and (pair[0] is None or pair[1] is None or pair[0] <= pair[1])
-    return pair if is_whole and total else (None, None)
+    """Return used and total; nothing where one is missing, as the other may be half a number."""
+    used, _, total = (text or "").partition("/")
+    return (integer(used), integer(total)) if used and total else (None, None)
