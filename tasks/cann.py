@@ -79,7 +79,8 @@ def _folders(parent: Path, pattern: str) -> list[Path]:
 
 def _has_compiler(folder: Path) -> bool:
     """Tell a toolkit from the driver and the firmware, which lie beside CANN 9 and say versions of their own."""
-    return (folder / "compiler").is_dir() or any(folder.glob("*-linux/ascend_toolkit_install.info"))
+    parts = (folder / "compiler", folder / "bin" / "atc")
+    return any(part.exists() for part in parts) or any(folder.glob("*-linux/ascend_toolkit_install.info"))
 
 
 def version(toolkit: Path) -> str | None:
