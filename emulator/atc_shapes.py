@@ -15,7 +15,7 @@ from emulator.om import GearKind
 OPEN: Final = -1
 MIN_GEARS: Final = 2
 MAX_GEARS: Final = 100
-MAX_GEAR_VALUES: Final = 4
+MAX_DIMS_RANK: Final = 4
 _SAMPLE: Final = '"input_name1:n1,c1,h1,w1;input_name2:n2,c2,h2,w2"'
 _RANGE: Final = re.compile(r"(\d+)~(\d+|-1)")
 _IMAGE_RANK: Final = 4
@@ -125,8 +125,6 @@ def _gear(part: str, kind: GearKind, text: str) -> tuple[int, ...]:
         raise AtcError("E10038", f"Dimension size [{min(values)}] is invalid. The value must be greater than 0.")
     if kind is GearKind.IMAGE_SIZE and len(values) != len(_IMAGE_AXES):
         raise AtcError("E10020", f"Value [{text}] for parameter [--{kind}] is invalid.", "Write height,width;...")
-    if len(values) > MAX_GEAR_VALUES:
-        raise invalid_value(f"--{kind}", text, f"a profile has at most {MAX_GEAR_VALUES} dimensions.")
     return values
 
 
@@ -177,6 +175,10 @@ def _check_shapes(gears: Gears, shapes: Mapping[str, InputShape]) -> None:
                     "[--input_shape].",
                 )
         case GearKind.DIMS:
+            ranks = [len(shape.sizes) for shape in shapes.values()]
+            if max(ranks) > MAX_DIMS_RANK:
+                reason = f"Dim num must within [1, {MAX_DIMS_RANK}] when set dynamic_dims"
+                raise invalid_value("--input_shape's dim", str(max(ranks)), reason)
             if len(open_axes) != len(gears.values[0]):
                 raise AtcError(
                     "E10046",

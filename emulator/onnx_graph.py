@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto
 
 NEWEST_OPSET: Final = 18
+#: Of the file format: the one of that opset. ATC does not look at it, and what executes the OM knows no newer ones.
+NEWEST_IR: Final = 8
 #: Standard operators that no emulated chip has a kernel for; which they are on a real one depends on its CANN.
 KERNEL_LESS: Final = frozenset(
     {"Bernoulli", "BlackmanWindow", "DFT", "HammingWindow", "HannWindow", "MelWeightMatrix", "Multinomial", "STFT"}
@@ -48,6 +50,7 @@ def load(path: Path) -> "ModelProto":
     except (DecodeError, onnx.checker.ValidationError, ValueError, OSError) as error:
         raise AtcError("E16005", f"The model [{path}] is not a valid ONNX model: {error}") from error
     _check_kernels(model)
+    model.ir_version = min(model.ir_version, NEWEST_IR)
     return model
 
 

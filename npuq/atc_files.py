@@ -57,7 +57,7 @@ def check_fusion_switches(text: str) -> None:
     if not isinstance(switches, dict) or not all(isinstance(passes, dict) for passes in switches.values()):
         raise ValueError('an object with "Switch", in it "GraphFusion" and "UBFusion"')
     for passes in switches.values():
-        if not all(value in {"on", "off"} for value in passes.values()):
+        if not all(isinstance(value, str) and value in {"on", "off"} for value in passes.values()):
             raise ValueError("every pass is on or off")
 
 
@@ -79,7 +79,7 @@ def check_node_names(text: str) -> None:
 def check_aipp(text: str) -> None:
     """Check `aipp_op { ... }`, once or more; raises ValueError."""
     without_comments = re.sub(r"#[^\n]*", "", text)
-    blocks = re.fullmatch(r"\s*(?:aipp_op\s*:?\s*\{[^{}]*\}\s*)+", without_comments)
+    blocks = re.fullmatch(r"\s*(?:aipp_op\s*(?::\s*)?\{[^{}]*\}\s*)+", without_comments)
     if blocks is None:
         raise ValueError("aipp_op { ... }, once for each input")
     if len(re.findall(r"\baipp_mode\s*:", without_comments)) != without_comments.count("{"):

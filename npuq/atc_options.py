@@ -19,13 +19,13 @@ from pydantic import (
     model_validator,
 )
 
-from npuq.atc_shapes import Dimension, parse_shapes
+from npuq.atc_shapes import MAX_INPUTS, MAX_RANK, Dimension, parse_shapes
 from npuq.errors import InvalidRequestError
 from npuq.precision import MIXABLE_MODES, MIXABLE_MODES_V2, PRECISION_OF_MODE, PRECISION_OF_MODE_V2, Precision
 
 MIN_GEARS: Final = 2
 MAX_GEARS: Final = 100
-MAX_GEAR_VALUES: Final = 4
+MAX_GEAR_VALUES: Final = MAX_INPUTS * MAX_RANK
 MAX_NAMES: Final = 200
 
 #: The exporter of torch begins the names of nodes with a slash.
@@ -254,7 +254,7 @@ _A_FILE: Final = "the SHA-256 of an uploaded file"
 _FORMS: Final[Mapping[str, str]] = {
     "dynamic_batch_size": f"{MIN_GEARS} to {MAX_GEARS} batch sizes from 1 on, for example 1,4,8",
     "dynamic_image_size": f"{MIN_GEARS} to {MAX_GEARS} sizes HEIGHT,WIDTH, for example 416,416;832,832",
-    "dynamic_dims": f"{MIN_GEARS} to {MAX_GEARS} gears of at most {MAX_GEAR_VALUES} sizes, for example 1,600;2,600",
+    "dynamic_dims": f"{MIN_GEARS} to {MAX_GEARS} gears, a size for each -1 of input_shape, for example 1,600;2,600",
     "out_nodes": "NODE:OUTPUT, several separated by semicolons, for example Concat_7:0;Reshape_9:1",
     "output_type": "FP32, FP16 or UINT8, or NODE:OUTPUT:TYPE of single outputs, for example Concat_7:0:FP16",
     "input_fp16_nodes": "names of inputs separated by semicolons, for example image;mask",

@@ -29,7 +29,7 @@ from npuq.soc_versions import closest, is_known
 from npuq.specs import RunSpec, SourceKind, derived_id
 from npuq.states import DeviceKind, DeviceState, JobKind
 from scheduler.shards import shard_ranges
-from tasks.atc_request import input_shapes, merged, recipe_table
+from tasks.atc_request import check_fed, input_shapes, merged, recipe_table
 from tasks.protocols import Recipe
 
 #: What stands in the history where a conversion has its precision.
@@ -109,7 +109,9 @@ def check_conversions(spec: RunSpec, recipe: Recipe) -> None:
     for precision in spec.precisions:
         options = merged(spec.atc, recipes, precision)
         for batch_size in spec.batch_sizes:
-            input_shapes(recipe.inputs, batch_size, options)
+            shapes = input_shapes(recipe.inputs, batch_size, options)
+            if spec.runs_models and options.gears is None:
+                check_fed(shapes, recipe.inputs, batch_size)
             if options.batch_gears and not recipe.dynamic_batch and spec.source.kind is SourceKind.WEIGHTS:
                 raise InvalidRequestError(
                     f"dynamic_batch_size: {recipe.id} is exported for one batch size at a time, as in its guide; "

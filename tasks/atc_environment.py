@@ -1,7 +1,7 @@
 """What surrounds one conversion: its share of the host, its private folders, and the variables of its toolkit.
 
-A toolkit that is not the host's default gets what its `set_env.sh` would set. No card is needed: without a driver the
-toolkit's own stub of the driver's library is put on the path.
+A toolkit that the worker's environment does not name gets what its `set_env.sh` would set. No card is needed: without
+a driver the toolkit's own stub of the driver's library is put on the path.
 """
 
 import os
@@ -68,7 +68,7 @@ def atc_environment(environment: Mapping[str, str], toolkit: Toolkit, workdir: P
     result |= dict.fromkeys(_PROCESSES_VARIABLES, str(processes))
     if attempt > 1 and processes == 1:
         result |= _SERIAL
-    if not toolkit.is_default:
+    if not toolkit.is_default or TOOLKIT_VARIABLE not in environment:
         result |= _toolkit_variables(toolkit.root, environment)
     result["HOME"] = str(workdir / "home")
     result["ASCEND_PROCESS_LOG_PATH"] = str(workdir / "ascend_log")

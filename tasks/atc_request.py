@@ -96,6 +96,25 @@ def input_shapes(inputs: Sequence[TensorSpec], batch_size: int, options: AtcOpti
     return given
 
 
+def check_fed(shapes: Shapes, inputs: Sequence[TensorSpec], batch_size: int) -> None:
+    """Refuse shapes that a model cannot be executed with; raises InvalidRequestError.
+
+    Args:
+        shapes: of the conversion, without gears.
+        inputs: of the recipe.
+        batch_size: of the batches that are fed.
+    """
+    ranges = [name for name, shape in shapes.items() if any(map(is_open, shape))]
+    if ranges:
+        raise InvalidRequestError(
+            f"input_shape leaves sizes of {', '.join(ranges)} open, which goes with convert only: write numbers, or "
+            "use dynamic_batch_size without input_shape"
+        )
+    first = shapes.get(inputs[0].name)
+    if first is not None and first[0] != batch_size:
+        raise InvalidRequestError(f"input_shape is for batch size {first[0]}, the run asks for {batch_size}")
+
+
 def _check_names(inputs: Sequence[str], options: AtcOptions) -> None:
     """Refuse names of inputs that a recipe's models do not have; ATC would, but only on a host and much later."""
     named = {"input_shape": options.shapes, "input_fp16_nodes": options.input_fp16_nodes or ()}

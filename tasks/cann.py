@@ -52,7 +52,7 @@ class Toolkit:
 def toolkits(environment: Mapping[str, str]) -> tuple[Toolkit, ...]:
     """Return the toolkits of this host, the default one first; of equal versions the first found.
 
-    The default is what the environment names, else the first of the usual places. Folders beside it count too: an
+    The default is what the environment names, else the first of the usual places. Toolkits beside it count too: an
     administrator keeps versions side by side as `ascend-toolkit/8.0.RC2`, `ascend-toolkit/7.0.0`.
     """
     found: dict[str, Toolkit] = {}
@@ -67,14 +67,20 @@ def _candidates(environment: Mapping[str, str]) -> Iterator[Path]:
     named = environment.get(TOOLKIT_VARIABLE)
     if named:
         yield Path(named)
-        yield from _folders(Path(named).parent, "*")
+        yield from filter(_has_compiler, _folders(Path(named).parent, "*"))
         return
     for place in USUAL_PLACES:
-        yield from _folders(Path(place).parent, Path(place).name)
+        yield from filter(_has_compiler, _folders(Path(place).parent, Path(place).name))
 
 
 def _folders(parent: Path, pattern: str) -> list[Path]:
     return sorted(path for path in parent.glob(pattern) if path.is_dir())
+
+
+def _has_compiler(folder: Path) -> bool:
+    """Tell a toolkit from the driver and the firmware, which lie beside CANN 9 and say versions of their own."""
+    parts = (folder / "compiler", folder / "bin" / "atc")
+    return any(part.exists() for part in parts) or any(folder.glob("*-linux/ascend_toolkit_install.info"))
 
 
 def version(toolkit: Path) -> str | None:

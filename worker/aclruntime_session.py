@@ -16,11 +16,12 @@ from typing import Any, Final
 import numpy as np
 
 from npuq.errors import NpuqError, ToolError, ToolMissingError
-from tasks.ascend_errors import runtime_error
+from tasks.ascend_errors import OUT_OF_MEMORY, runtime_error
 from tasks.protocols import Array, BoundTensor, RunTimes
 from worker.aclruntime_gears import OpenInput, Shape, choose
 
 ReadOutput = Callable[[], str]
+MakeRoom = Callable[["AclSession | None", NpuqError], bool]
 
 #: Name in `aclruntime.dtype` -> numpy dtype.
 _DTYPES: Final[Mapping[str, str]] = {
@@ -47,12 +48,16 @@ class AclRuntime:
     Args:
         logic_id: of the chip.
         read_output: returns what this process printed since the last call.
+        make_room: called when the chip's memory was too short to load a model (None) or to execute a session, with the
+            error; returns whether there is more now, so that another try is worth it.
 
     Raises:
         ToolMissingError: there is no `aclruntime` for this Python.
     """
 
-    def __init__(self, logic_id: int, read_output: ReadOutput) -> None:
+    def __init__(
+        self, logic_id: int, read_output: ReadOutput, make_room: MakeRoom = lambda _session, _error: False
+    ) -> None:
         try:
             self._module: Any = import_module("aclruntime")
         except ImportError as error:
@@ -63,11 +68,21 @@ class AclRuntime:
             ) from error
         self._logic_id = logic_id
         self.read_output = read_output
+        self._make_room = make_room
         self._opened = False
 
     def open(self, model: Path) -> "AclSession":
         """Load an OM; raises NpuqError, classified."""
-        return AclSession(self, model)
+        while True:
+            try:
+                return AclSession(self, model)
+            except NpuqError as error:
+                if not self.has_made_room(None, error):
+                    raise
+
+    def has_made_room(self, session: "AclSession | None", error: NpuqError) -> bool:
+        """Return whether what failed (a load: None) may fit the chip's memory now."""
+        return error.info.code == OUT_OF_MEMORY and self._make_room(session, error)
 
     @property
     def module(self) -> Any:  # noqa: ANN401 - a foreign module
@@ -161,6 +176,14 @@ class AclSession:
     def run(self, feeds: Sequence[Array], *, loop: int = 1) -> list[Array]:
         """Execute `loop` times on one batch; see `tasks.protocols.InferenceSession.run`."""
         self._check(feeds)
+        while True:
+            try:
+                return self._execute(feeds, loop)
+            except NpuqError as error:
+                if not self._runtime.has_made_room(self, error):
+                    raise
+
+    def _execute(self, feeds: Sequence[Array], loop: int) -> list[Array]:
         self._session.options().loop = loop
         self._reset_summary()
         try:

@@ -30,6 +30,11 @@ class FoundChip:
     die_id: str | None
 
 
+def die_identity(host: str, die_id: str) -> str:
+    """Return the strongest name: by the chip's own number."""
+    return f"{host}/die/{die_id}"
+
+
 def identities(host: str, chips: Sequence[FoundChip]) -> list[tuple[str, ...]]:
     """Return for each chip the names by which its row may be known, the strongest first.
 
@@ -38,7 +43,7 @@ def identities(host: str, chips: Sequence[FoundChip]) -> list[tuple[str, ...]]:
     dies = Counter(chip.die_id for chip in chips)
     return [
         (
-            *([f"{host}/die/{chip.die_id}"] if chip.die_id is not None and dies[chip.die_id] == 1 else []),
+            *([die_identity(host, chip.die_id)] if chip.die_id is not None and dies[chip.die_id] == 1 else []),
             *([f"{host}/{chip.bus_id}/{chip.chip_id}"] if chip.bus_id is not None else []),
             f"{host}/{chip.npu_id}/{chip.chip_id}",
         )

@@ -15,7 +15,6 @@ from typing import Final, NoReturn
 
 from npuq.errors import Blame, DeviceBusyError, ErrorInfo, NpuqError
 from npuq.states import JobKind
-from tasks.ascend_errors import OUT_OF_MEMORY
 from tasks.idleness import ChipState
 from tasks.protocols import FeederPool, InferenceSession
 from tasks.steps import DeviceRef, StepRequest
@@ -41,22 +40,37 @@ class LoadedModels:
         self._logic_id = logic_id
         self._runtime: AclRuntime | None = None
         self._sessions: OrderedDict[str, AclSession] = OrderedDict()
+        self._blame_others: Callable[[NpuqError], None] = lambda _error: None
 
     @property
     def digests(self) -> tuple[str, ...]:
         """Return what is loaded, most recently used last."""
         return tuple(self._sessions)
 
-    def get(self, digest: str, model: Path, read_output: Callable[[], str], *, sharp_clock: bool = False) -> AclSession:
+    def get(
+        self,
+        digest: str,
+        model: Path,
+        read_output: Callable[[], str],
+        blame_others: Callable[[NpuqError], None],
+        *,
+        sharp_clock: bool = False,
+    ) -> AclSession:
         """Return a session, loading the model if need be; when memory is short, everything else goes first.
 
-        With `sharp_clock`, a model whose clock has become coarse is loaded anew.
+        Args:
+            digest: of the model.
+            model: its file.
+            read_output: see `AclRuntime`.
+            blame_others: told that the model does not fit with nothing else of ours loaded; may raise a better error.
+            sharp_clock: load a model whose clock has become coarse anew.
 
         Raises:
             NpuqError: classified.
         """
+        self._blame_others = blame_others
         if self._runtime is None:
-            self._runtime = AclRuntime(self._logic_id, read_output)
+            self._runtime = AclRuntime(self._logic_id, read_output, self._make_room)
         self._runtime.read_output = read_output
         session = self._sessions.get(digest)
         if session is not None and sharp_clock and session.clock_is_coarse:
@@ -64,7 +78,7 @@ class LoadedModels:
             session = None
         if session is None:
             self._unload(MAX_LOADED_MODELS - 1)
-            session = self._sessions[digest] = self._open(self._runtime, model)
+            session = self._sessions[digest] = self._runtime.open(model)
         self._sessions.move_to_end(digest)
         return session
 
@@ -74,14 +88,14 @@ class LoadedModels:
         if self._runtime is not None:
             self._runtime.finalize()
 
-    def _open(self, runtime: AclRuntime, model: Path) -> AclSession:
-        try:
-            return runtime.open(model)
-        except NpuqError as error:
-            if error.info.code != OUT_OF_MEMORY or not self._sessions:
-                raise
-            self._unload(0)
-            return runtime.open(model)
+    def _make_room(self, session: AclSession | None, error: NpuqError) -> bool:
+        """Unload all but the session that needs the memory; returns whether there was anything to unload."""
+        others = [digest for digest, each in self._sessions.items() if each is not session]
+        for digest in others:
+            self._sessions.pop(digest).close()
+        if not others:
+            self._blame_others(error)
+        return bool(others)
 
     def _unload(self, keep: int) -> None:
         while len(self._sessions) > keep:
@@ -109,7 +123,7 @@ class DeviceContext:
         """Return the session of an input of this request.
 
         Raises:
-            DeviceBusyError: there is no memory for it, and somebody else is on the chip.
+            DeviceBusyError: there is no memory for it, and somebody else is on the chip; its executions raise it, too.
             NpuqError: classified.
             KeyError: the file is no input of this request.
         """
@@ -118,13 +132,8 @@ class DeviceContext:
             for role, paths in self.request.inputs.items()
             for path, digest in zip(paths, self.request.input_digests[role], strict=True)
         }
-        try:
-            measured = self.request.kind is JobKind.BENCHMARK
-            return self.models.get(digests[model], model, self.read_output, sharp_clock=measured)
-        except NpuqError as error:
-            if error.info.code == OUT_OF_MEMORY:
-                self._blame_strangers(error)
-            raise
+        measured = self.request.kind is JobKind.BENCHMARK
+        return self.models.get(digests[model], model, self.read_output, self._blame_strangers, sharp_clock=measured)
 
     def feeders(self) -> FeederPool:
         """Return the feeders beside this chip."""

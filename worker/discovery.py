@@ -5,7 +5,7 @@ import os
 import platform
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -15,12 +15,13 @@ import psutil
 from db.records import NewDevice
 from npuq import __version__
 from npuq.config import Settings
+from npuq.log import get_logger
 from npuq.specs import id_component
 from npuq.states import DeviceKind
 from tasks import cann
-from worker.chip_identity import FoundChip, assign
+from worker.chip_identity import FoundChip, assign, die_identity
 from worker.emulated_tools import has_emulated_chips, has_emulated_host_tools
-from worker.npu_smi import UNSUPPORTED, Board, Chip, NpuSmiError, NpuSmiInfo, NpuSmiMap, soc_version
+from worker.npu_smi import TIMEOUT, UNSUPPORTED, Board, Chip, NpuSmiError, NpuSmiInfo, NpuSmiMap, soc_version
 from worker.npu_smi_tool import NpuSmi
 
 SLOT_MEMORY_BYTES: Final = 8 * 2**30
@@ -31,6 +32,7 @@ MAX_HEALTH_CHARACTERS: Final = 16
 _FAMILY_NAME: Final = re.compile(r"Ascend\d{3}")
 #: Differs between machines, not between the containers of one; a new one at every start of the kernel.
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+log = get_logger(__name__)
 
 
 def host_id(settings: Settings) -> str:
@@ -127,6 +129,32 @@ class Boards:
                 self._known[key] = None
         return self._known[key]
 
+    def of_all(self, chips: Sequence[Chip], *, needed: bool) -> list[tuple[Chip, Board | None]]:
+        """Return chips with their boards; one sick chip does not take the others with it.
+
+        Args:
+            chips: of the table.
+            needed: leave out a chip whose board cannot be read now, as under a weaker name it would be another device.
+
+        Raises:
+            NpuSmiError: the tool hangs, or no board that is needed can be read.
+        """
+        found: list[tuple[Chip, Board | None]] = []
+        failures: list[NpuSmiError] = []
+        for chip in chips:
+            try:
+                found.append((chip, self.of(chip)))
+            except NpuSmiError as error:
+                log.warning("board_unread", npu_id=chip.npu_id, chip_id=chip.chip_id, reason=str(error))
+                failures.append(error)
+                if error.info.code == TIMEOUT:
+                    raise
+                if not needed:
+                    found.append((chip, None))
+        if failures and not found:
+            raise failures[0]
+        return found
+
 
 def chips(
     settings: Settings, npu_smi: NpuSmi, boards: Boards, known: Mapping[str, str]
@@ -146,7 +174,8 @@ def chips(
     info = npu_smi.info()
     numbers = _Numbers.of(NpuSmiMap(map=(), mcu_rows=0) if _has_logic_ids(info) else npu_smi.map())
     host, emulated, tools = host_id(settings), has_emulated_chips(os.environ), toolchain(os.environ)
-    with_boards = [(chip, boards.of(chip)) for chip in info.chips]
+    known_by_die = any(identity.startswith(die_identity(host, "")) for identity in known)
+    with_boards = boards.of_all(info.chips, needed=known_by_die)
     found = [
         FoundChip(
             npu_id=chip.npu_id,

@@ -13,7 +13,7 @@ from db.records import DeviceRecord, NewDevice
 from npuq.log import get_logger
 from npuq.states import DeviceCause, DeviceKind, DeviceState
 from worker.chip_watch import look_at
-from worker.health import Look, Ruling, Standing, Streaks, baseline, is_idle, judge, judge_silence
+from worker.health import LEAK_MIB, Look, Ruling, Standing, Streaks, baseline, is_idle, judge, judge_silence
 from worker.npu_smi import NpuSmiInfo
 
 IDLE_LOOKS: Final = 5
@@ -22,10 +22,17 @@ log = get_logger(__name__)
 
 @dataclass
 class _Memory:
-    """What this launcher remembers of one chip."""
+    """What this launcher remembers of one chip; `least_mib`: the least that was usual."""
 
     streaks: Streaks = field(default_factory=Streaks)
     idle_mib: deque[int] = field(default_factory=lambda: deque(maxlen=IDLE_LOOKS))
+    least_mib: int | None = None
+
+    def usual(self, *, processes_known: bool) -> int:
+        """Return what is usual now: it may rise with the system's caches, but small leaks must not add up to it."""
+        seen = baseline(list(self.idle_mib), processes_known=processes_known)
+        self.least_mib = seen if self.least_mib is None else min(seen, self.least_mib)
+        return min(seen, self.least_mib + LEAK_MIB)
 
 
 class HealthWatch:
@@ -64,9 +71,11 @@ class HealthWatch:
         if look.unowned_memory_mib is None or not is_idle(look, standing):
             return
         if standing.baseline_mib is None:
-            memory.idle_mib.clear()  # a person resumed it: what was usual before no longer counts
+            # A person resumed it: what was usual before no longer counts.
+            memory.idle_mib.clear()
+            memory.least_mib = None
         memory.idle_mib.append(look.unowned_memory_mib)
-        learned = baseline(list(memory.idle_mib), processes_known=look.processes_known)
+        learned = memory.usual(processes_known=look.processes_known)
         if learned != standing.baseline_mib:
             self._database.transact(lambda c: devices.learn_baseline(c, device.device_id, learned))
 

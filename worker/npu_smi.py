@@ -17,6 +17,7 @@ from worker.npu_smi_queries import (
     parse_usages,
 )
 from worker.npu_smi_values import (
+    TIMEOUT,
     UNSUPPORTED,
     Board,
     CardCount,
@@ -38,6 +39,7 @@ from worker.npu_smi_values import (
 )
 
 __all__ = [
+    "TIMEOUT",
     "UNSUPPORTED",
     "Board",
     "CardCount",

@@ -33,6 +33,8 @@ _LOWER_HEADER: Final = ("aicore", "memory-usage", "hbm-usage")
 _PAIR_SUFFIX: Final = "-usage"  #: of columns with `used / total`
 _HEALTH_WORDS: Final = frozenset({"ok", "warning", "alarm", "critical", "unknown"})
 _UNKNOWN_HEALTH: Final = "UNKNOWN"
+#: A bus id that was cut off would name another chip.
+_BUS_ID: Final = re.compile(r"(?:[0-9A-Fa-f]{4,8}:)?[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9A-Fa-f]")
 #: Every kind of chip has such a number in its name: 310P3, 910, Ascend950.
 _CHIP_NUMBER: Final = re.compile(r"[0-9]{3}")
 
@@ -84,7 +86,8 @@ class _InfoReader:
         self._upper: list[str] | None = None
         self._upper_header: Sequence[str] | None = None
         self._lower_header: Sequence[str] | None = None
-        self._id_column = "device"
+        self._id_column: str | None = None
+        self._has_border = False  # copies may have lost all of it
         self._process_header: list[str] | None = None
 
     def read(self, line: str) -> None:
@@ -92,8 +95,12 @@ class _InfoReader:
         if not line.lstrip().startswith("|"):
             return
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        has_border = line.rstrip().endswith("|")
+        if self._has_border and not has_border:
+            cells[-1] = " ".join(cells[-1].split()[:-1])  # the line was cut, perhaps in the middle of a number
         words = cells[0].split()
         if words and words[0] in {"NPU", "Chip"}:
+            self._has_border = has_border
             self._read_header([cell.lower() for cell in cells])
         elif len(cells) > 1 and words and integer(words[0]) is not None:
             if self._process_header is not None:
@@ -132,6 +139,7 @@ class _InfoReader:
         row = _by_header(self._upper_header, _UPPER_HEADER, upper) | _by_header(
             self._lower_header, _LOWER_HEADER, lower
         )
+        # Without its heading, a number may be of either kind: then `info -m` tells.
         number = integer(logic[0]) if logic else None
         hugepages, memory, hbm = (_pair(row.get(key)) for key in ("hugepages-usage", "memory-usage", "hbm-usage"))
         return Chip(
@@ -143,18 +151,19 @@ class _InfoReader:
             temp_c=signed_integer(row.get("temp")),
             hugepages_used=hugepages[0],
             hugepages_total=hugepages[1],
-            bus_id=lower[1] if ":" in lower[1] else None,
+            bus_id=lower[1] if _BUS_ID.fullmatch(lower[1]) else None,
             aicore_percent=integer(row.get("aicore")),
             memory_used_mb=memory[0],
             memory_total_mb=memory[1],
             hbm_used_mb=hbm[0],
             hbm_total_mb=hbm[1],
-            device_id=None if self._id_column == "phy-id" else number,
+            device_id=number if self._id_column == "device" else None,
             phy_id=number if self._id_column == "phy-id" else None,
         )
 
     def _read_process(self, header: list[str], cells: list[str]) -> None:
-        row = dict(zip(header, cells, strict=False))
+        # Of two columns of one name the first counts: the last heading may be a longer one that was cut off.
+        row = dict(reversed(list(zip(header, cells, strict=False))))
         ids = [integer(word) for word in cells[0].split()]
         pid = integer(row.get("process id"))
         if ids[0] is None or pid is None:
@@ -210,5 +219,6 @@ def _values(cells: Sequence[str]) -> Iterator[str]:
 
 
 def _pair(text: str | None) -> tuple[int | None, int | None]:
+    """Return used and total; nothing where one is missing, as the other may be half a number."""
     used, _, total = (text or "").partition("/")
-    return integer(used), integer(total)
+    return (integer(used), integer(total)) if used and total else (None, None)

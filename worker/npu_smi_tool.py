@@ -19,6 +19,7 @@ from typing import Final, TextIO, TypeVar, cast
 
 from npuq.errors import ToolMissingError
 from worker.npu_smi import (
+    TIMEOUT,
     Board,
     ChipHealth,
     NpuSmiError,
@@ -119,7 +120,7 @@ class NpuSmi:
                 raise NpuSmiError(
                     f"npu-smi did not answer within {self._timeout_seconds:g} s: the chips' state is unknown; look at "
                     "the driver with `dmesg`",
-                    code="npu_smi_timeout",
+                    code=TIMEOUT,
                     detail=_kill(process),
                 ) from error
 
@@ -145,7 +146,7 @@ class NpuSmi:
                     raise NpuSmiError(
                         f"another caller of npu-smi has held {self._lock_path} for {self._timeout_seconds:g} s: the "
                         "chips' state is unknown; end it if it hangs",
-                        code="npu_smi_timeout",
+                        code=TIMEOUT,
                     ) from error
                 time.sleep(_LOCK_PROBE_SECONDS)
             else:

@@ -12,6 +12,8 @@ from npuq.errors import Blame, NpuqError
 
 UNSUPPORTED: Final = "npu_smi_unsupported"
 """Code of the error that says that this card or driver does not know a query; asking again is of no use."""
+TIMEOUT: Final = "npu_smi_timeout"
+"""Code of the error that says that the tool hung, or somebody who uses it."""
 ABSENT: Final = frozenset({"NA", "N/A", "-", "--", ""})
 """How the tool writes that there is no value."""
 _MOST_DIGITS: Final = 18

@@ -3,12 +3,13 @@
 They are not part of this repository. `NPUQ_AIS_BENCH_OLD` (Ascend/tools, `ais-bench_workload/tool/ais_bench`, 2023) and
 `NPUQ_AIS_BENCH_NEW` (msit, `ait/components/benchmark`, 2024) name the folders that hold `ais_bench/`, and after a colon
 any folder with what it imports: tqdm, and a setuptools that still has pkg_resources (below 81). Without them the tests
-are skipped; `test_acl_calls.py` makes the same calls everywhere.
+are skipped; `test_acl_calls.py` makes the same calls everywhere. Beside the newer one lie samples of its API.
 """
 
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -380,3 +381,30 @@ def test_the_python_api_of_the_newer_package(newer: Bench) -> None:
         "print('done')\n"
     )
     assert "done" in printed.splitlines()
+
+
+@pytest.mark.timeout(300)
+def test_the_samples_of_the_newer_package(newer: Bench) -> None:
+    """Its script converts a model in every way to make one dynamic, its programs feed them in every way."""
+    published = Path((PACKAGES["new"] or "").split(os.pathsep)[0]) / "api_samples"
+    if not published.is_dir():
+        pytest.skip(f"no samples in {published}")
+    samples = Path(shutil.copytree(published, newer.folder / "api_samples"))
+    # The script asks CANN's own module for the chip's name.
+    (newer.folder / "acl.py").write_text("def get_soc_name():\n    return 'Ascend310P3'\n")
+    paths = {"PATH": str(Path(sys.executable).parent), "PYTHONPATH": str(newer.folder)}
+    environment = newer.environment | {
+        name: os.pathsep.join([path, newer.environment[name]]) for name, path in paths.items()
+    }
+
+    def run(*command: str, folder: Path) -> None:
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    run("bash", "get_sample_datas.sh", folder=samples)
+    for path in (samples / "sampledata").rglob("*.om"):
+        path.chmod(0o640)
+    programs = sorted(samples.glob("interface_api_usage/api_infer*/*.py"))
+    assert programs
+    for program in [*programs, *samples.glob("interface_api_usage/multidevice_api/*.py")]:
+        run(sys.executable, "-P", program.name, folder=program.parent)

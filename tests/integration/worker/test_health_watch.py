@@ -10,8 +10,8 @@ from npuq.errors import Blame, DeviceBusyError, ErrorInfo
 from npuq.states import DeviceCause, DeviceState, JobState
 from tests.services.world import CHIP, HOST, OWNER, SLOT, World, chip, decision_for, slot
 from worker.device_faults import note_error
-from worker.health import GOOD_LOOKS
-from worker.health_watch import HealthWatch
+from worker.health import GOOD_LOOKS, LEAK_MIB
+from worker.health_watch import IDLE_LOOKS, HealthWatch
 from worker.npu_smi import Chip, NpuSmiInfo, Process
 
 IDLE_MB = 1000
@@ -131,6 +131,14 @@ def test_idle_memory_is_learned_and_a_leak_is_not(watched: Watched) -> None:
     assert watched.device.memory_baseline_mib == IDLE_MB + 10
     watched.look(_seen(0), GOOD_LOOKS)
     assert watched.standing == (DeviceState.ONLINE, DeviceCause.RETURNED)
+
+
+def test_small_leaks_add_up_to_a_dirty_chip(watched: Watched) -> None:
+    """What is usual may rise, but not with every job that leaves a little behind."""
+    for left_mb in range(0, 2000, 400):
+        watched.look(_seen(0, used_mb=IDLE_MB + left_mb), IDLE_LOOKS)
+    assert watched.standing == (DeviceState.QUARANTINED, DeviceCause.DIRTY)
+    assert watched.device.memory_baseline_mib == IDLE_MB + LEAK_MIB
 
 
 def test_memory_that_a_process_holds_is_no_leak(watched: Watched) -> None:

@@ -198,8 +198,10 @@ def test_ports_are_bound_to_one_address() -> None:
 def test_the_npu_worker_sees_devices_driver_and_locks() -> None:
     """What the driver needs in a container, and the folder in which a host's workers agree on its chips."""
     worker = compose("compose.npu.yaml")["services"]["worker"]
-    assert {"/dev/davinci_manager", "/dev/devmm_svm", "/dev/hisi_hdc"} <= set(worker["devices"])
-    assert any(re.fullmatch(r"/dev/davinci\d+", device) for device in worker["devices"])
+    devices = dict(device.split(":") for device in worker["devices"])
+    assert {"/dev/davinci_manager", "/dev/devmm_svm", "/dev/hisi_hdc"} <= devices.keys()
+    assert any(re.fullmatch(r"/dev/davinci\d+", device) for device in devices)
+    assert all(inside == outside for outside, inside in devices.items())
     mounted = {volume.split(":")[-2 if volume.endswith(":ro") else -1] for volume in worker["volumes"]}
     assert {
         "/usr/local/dcmi",

@@ -20,6 +20,7 @@ def test_shapes_of_several_inputs() -> None:
         ("dynamic_batch_size", "1,4", "x:-1,3;y:-1,2", {"x": (4, 3), "y": (4, 2)}),
         ("dynamic_image_size", "8,8;16,32", "x:1,3,-1,-1", {"x": (1, 3, 16, 32)}),
         ("dynamic_dims", "1,6,2;2,8,3", "x:-1,-1;y:-1,5", {"x": (2, 8), "y": (3, 5)}),
+        ("dynamic_dims", "1,4,4,1,4;2,8,8,2,8", "x:-1,3,-1,-1;y:-1,-1", {"x": (2, 3, 8, 8), "y": (2, 8)}),
     ],
 )
 def test_a_gear_binds_every_input(flag: str, text: str, shape: str, bound: dict[str, tuple[int, ...]]) -> None:

@@ -175,6 +175,18 @@ def test_gears_that_do_not_fit_the_recipe_are_refused_by_the_plan() -> None:
         conversions(atc={"dynamic_dims": [[1], [2]]})
 
 
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [("1~8,3,224,224", "sizes of image open"), ("2,3,224,224", "for batch size 2, the run asks for 1")],
+)
+def test_shapes_that_cannot_be_fed_are_refused_by_the_plan(shape: str, words: str) -> None:
+    """They can be converted, and nothing more."""
+    atc = {"input_shape": f"image:{shape}"}
+    assert conversions(atc=atc)
+    with pytest.raises(InvalidRequestError, match=words):
+        conversions(goals=["benchmark"], atc=atc)
+
+
 def test_a_chip_that_nobody_knows_is_refused_by_the_plan() -> None:
     """Unless it is registered: the next generation is not in any list."""
     unknown = "Ascend310p3"

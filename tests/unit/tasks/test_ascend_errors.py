@@ -63,6 +63,8 @@ RUNTIME_TEXTS = (
             "[ERROR] load model from file failed, model file is m.om"
         ),
     ),
+    ("device_memory", "[ERROR] Malloc ptrData failed.\n[2][ACL: memory allocation fail] "),
+    ("device_memory", "[200000][Failed to apply for memory] "),
     ("residual_process", "EJ0001: Maybe the last training process is running"),
     ("device_sub_healthy", "ge result = 345102"),
     ("device_dma", "System Direct Memory Access (DMA) hardware execution error, runtime result = 507013"),

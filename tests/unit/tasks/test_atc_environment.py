@@ -12,7 +12,8 @@ DEFAULT = Toolkit(root=Path("/opt/latest"), version="8.0", is_default=True)
 
 def environment_of(attempt: int = 1, toolkit: Toolkit = DEFAULT, **given: str) -> dict[str, str]:
     """Return what a conversion in /work sees."""
-    return surroundings.atc_environment(given, toolkit, Path("/work"), attempt=attempt)
+    sourced = {"ASCEND_TOOLKIT_HOME": str(DEFAULT.root)} | given
+    return surroundings.atc_environment(sourced, toolkit, Path("/work"), attempt=attempt)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +61,13 @@ def test_another_toolkit_brings_its_own_surroundings() -> None:
     assert seen["PATH"].endswith(":/usr/bin")
     assert seen["PYTHONPATH"].endswith(":/site")
     assert not [name for name, value in seen.items() if "/opt/latest" in value]
+
+
+def test_a_toolkit_that_nobody_sourced_is_complete() -> None:
+    """One in a usual place needs no set_env.sh in the worker's shell."""
+    seen = surroundings.atc_environment({"PATH": "/usr/bin"}, DEFAULT, Path("/work"), attempt=1)
+    assert (seen["ASCEND_TOOLKIT_HOME"], seen["ASCEND_OPP_PATH"]) == ("/opt/latest", "/opt/latest/opp")
+    assert seen["PATH"].endswith("/opt/latest/compiler/ccec_compiler/bin:/usr/bin")
 
 
 def test_the_stub_driver_is_added_where_no_driver_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

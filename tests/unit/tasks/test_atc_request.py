@@ -106,7 +106,10 @@ def test_a_recipes_mix_list_waits_for_mixed_precision() -> None:
         ({"dynamic_batch_size": "1,2"}, {"image": (-1, 3, 32, 32), "sizes": (-1, 2)}),
         ({"dynamic_image_size": "32,32;64,64"}, {"image": (4, 3, -1, -1), "sizes": (4, 2)}),
         ({"input_shape": "image:1~8,3;sizes:-1"}, {"image": ("1~8", 3), "sizes": (-1,)}),
-        ({"input_shape": "image:-1,-1", "dynamic_dims": "1,2;3,4"}, {"image": (-1, -1)}),
+        (
+            {"input_shape": "image:-1,3,-1,-1;sizes:-1,-1", "dynamic_dims": "1,8,8,1,2;2,9,9,2,2"},
+            {"image": (-1, 3, -1, -1), "sizes": (-1, -1)},
+        ),
     ],
 )
 def test_shapes_come_from_recipe_gears_or_person(

@@ -28,6 +28,15 @@ def test_versions_lie_side_by_side(tmp_path: Path) -> None:
     assert cann.find_toolkit(environment, "7.0.0").fingerprint == "cann-7.0.0"
 
 
+def test_the_driver_beside_a_toolkit_is_none(tmp_path: Path) -> None:
+    """CANN 9 lies in the same folder as driver and firmware, which have a version.info of their own."""
+    cann_9 = make_toolkit(tmp_path / "cann-9.0.0", "9.0.0")
+    for name in ("driver", "firmware"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "version.info").write_text("Version=24.1.0\n")
+    assert [each.version for each in cann.toolkits({"ASCEND_TOOLKIT_HOME": str(cann_9)})] == ["9.0.0"]
+
+
 def test_the_usual_places_are_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without ASCEND_TOOLKIT_HOME the first place that has a toolkit gives the default."""
     make_toolkit(tmp_path / "cann-8.5.0", "8.5.0")

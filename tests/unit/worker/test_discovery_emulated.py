@@ -14,6 +14,7 @@ from db.records import NewDevice
 from npuq.config import Settings
 from npuq.entry import INSTALLATION
 from worker import discovery
+from worker.npu_smi import NpuSmiError
 from worker.npu_smi_tool import NpuSmi
 
 Host = Callable[..., "EmulatedHost"]
@@ -108,6 +109,26 @@ def test_a_container_sees_what_is_mapped(host: Host) -> None:
     known = {chip.identity: chip.device_id for chip in machine.look()}
     machine.edit(lambda fleet: fleet["chips"].pop(0))
     assert [chip.device_id for chip in machine.look(known)] == ["h.npu1.0"]
+
+
+def test_a_chip_whose_board_cannot_be_read_does_not_take_the_others_with_it(host: Host, tmp_path: Path) -> None:
+    """It is left out where dies name the rows, and named by its place where they do not yet; all silent: unknown."""
+    machine = host("--cards", "2")
+    known = {chip.identity: chip.device_id for chip in machine.look()}
+    program = tmp_path / "npus/bin/npu-smi"
+    whole = program.read_text()
+
+    def spoil(places: str) -> None:
+        sick = f'case "$*" in *board*"{places}"*) echo "dcmi get board info failed. ret is -8008"; exit 1;; esac'
+        program.write_text(whole.replace("exec ", f"{sick}\nexec ", 1))
+        machine.boards = discovery.Boards(machine.npu_smi)
+
+    spoil("-i 0 ")
+    assert [chip.device_id for chip in machine.look(known)] == ["h.npu1.0"]
+    assert [chip.device_id for chip in machine.look()] == ["h.npu0.0", "h.npu1.0"]
+    spoil("-i ")
+    with pytest.raises(NpuSmiError, match="unknown"):
+        machine.look(known)
 
 
 def test_boards_are_asked_once(host: Host, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_a_measurement_loads_a_model_with_a_coarse_clock_anew(models: LoadedMode
     """Nobody else does, and it stays loaded afterwards."""
 
     def get(*, sharp_clock: bool) -> object:
-        return models.get("0" * 64, Path("m.om"), lambda: "", sharp_clock=sharp_clock)
+        return models.get("0" * 64, Path("m.om"), lambda: "", lambda _error: None, sharp_clock=sharp_clock)
 
     first = get(sharp_clock=False)
     assert isinstance(first, FakeSession)

@@ -1,5 +1,6 @@
 import contextlib
 from collections.abc import Callable
+from dataclasses import asdict
 
 import pytest
 from hypothesis import given, settings
@@ -151,6 +152,28 @@ def test_damaged_borders_and_missing_headers_are_tolerated() -> None:
     rows = "\n".join(line for line in DUO.splitlines() if line.startswith(("| 3       310P3", "| 0       0 ", "| 1")))
     chips = parse_info(rows).chips
     assert [(chip.chip_id, chip.memory_total_mb) for chip in chips] == [(0, 44280), (1, 43693)]
+
+
+def test_a_line_that_was_cut_off_leaves_no_half_values() -> None:
+    """Half an address names another chip, half a number another amount; what is whole stays."""
+    lines = DUO.splitlines()
+    chips = {chip.chip_id: asdict(chip) | {"health": {chip.health, "UNKNOWN"}} for chip in parse_info(DUO).chips}
+    memory_mb = {process.pid: {process.memory_mb, None} for process in parse_info(DUO).processes}
+    for number, line in enumerate(lines):
+        for end in range(len(line)):
+            info = parse_info("\n".join([*lines[:number], line[:end], *lines[number + 1 :]]))
+            for chip in info.chips:
+                whole = chips[chip.chip_id]
+                assert chip.health in whole["health"]
+                found = {name: value for name, value in asdict(chip).items() if name != "health" and value is not None}
+                assert found == {name: whole[name] for name in found}, line[:end]
+            assert all(each.memory_mb in memory_mb[each.pid] for each in info.processes), line[:end]
+
+
+def test_a_number_without_its_heading_is_no_logic_id() -> None:
+    """On A3 it is the physical id, and a job would run on a stranger's chip; `info -m` tells."""
+    text = "\n".join(line for line in DUO.splitlines() if "Bus-Id" not in line)
+    assert [(chip.device_id, chip.phy_id) for chip in parse_info(text).chips] == [(None, None)] * 2
 
 
 def test_a_layout_with_single_spaces_is_read() -> None:
