@@ -67,6 +67,10 @@ class Session:
             self._flushed = True
             self.client.flush_outbox()
 
+    def keep_outbox(self) -> None:
+        """Send nothing of the outbox in this command."""
+        self._flushed = True
+
     @contextmanager
     def read(self) -> Iterator["Connection"]:
         """Open a transaction that only reads; raises DatabaseError when there is no fleet or it is of another age."""

@@ -162,6 +162,13 @@ class Client:
         """Return the submissions of this machine that the fleet has not been seen to accept, oldest first."""
         return list(self._outbox.pending())
 
+    def take_back(self, run_id: str) -> bool:
+        """Forget a submission of the outbox that was never sent; False when it was: the fleet may yet take it."""
+        if self._outbox.seconds_since_sent(run_id) is not None:
+            return False
+        self._outbox.remove(run_id)
+        return True
+
     def run(self, run_id: str) -> "RunRecord":
         """Return a run; raises NotFoundError."""
         from db import runs
