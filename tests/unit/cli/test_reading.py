@@ -158,6 +158,14 @@ def test_retry_makes_again_what_the_store_has_lost_or_asks_for_it(
     assert told == f"run {run_id}: 1 job tried again, after what the store has lost: convert (made again 1)\n"
 
 
+def test_logs_of_a_run_that_was_never_planned_are_not_waited_for(npuq: Npuq, sqlite_world: World) -> None:
+    """It has ended without a job, so none will write a line."""
+    sqlite_world.transact(runs.refuse, sqlite_world.run(), "no dataset 'small' is registered")
+    answer = npuq("logs", "@last", "--follow")
+    assert answer.code == 0
+    assert "has no log" in answer.err
+
+
 @pytest.mark.parametrize(("state", "code"), [(JobState.SUCCEEDED, 0), (JobState.FAILED, 1), (JobState.WAITING, 4)])
 def test_wait_says_by_its_exit_code_how_a_job_ended(
     state: JobState, code: int, npuq: Npuq, sqlite_world: World
