@@ -135,6 +135,16 @@ def test_cancel_and_retry_take_several_ids(npuq: Npuq, sqlite_world: World) -> N
     assert npuq("jobs", "list", "--run", waiting.run_id, "-o", "json").json[0]["state"] == "waiting"
 
 
+@pytest.mark.parametrize("command", [("cancel",), ("retry",), ("wait",), ("jobs", "show"), ("devices", "drain")])
+def test_an_empty_id_is_no_beginning_of_every_id(command: tuple[str, ...], npuq: Npuq, sqlite_world: World) -> None:
+    """The variable of a script that is not set must not cancel the only run."""
+    job = sqlite_world.job(JobState.RUNNING)
+    answer = npuq(*command, "")
+    assert answer.code == 2
+    assert "an empty id stands for nothing" in answer.err
+    assert not sqlite_world.record(job).cancel_requested
+
+
 def test_retry_makes_again_what_the_store_has_lost_or_asks_for_it(
     npuq: Npuq, sqlite_world: World, tmp_path: Path
 ) -> None:
