@@ -1,6 +1,6 @@
 """The Python API: what the command line does, for programs.
 
-client = Client()
+client = npuq.Client()
 run = client.submit(spec)
 client.wait(run.run_id, timeout_seconds=600)
 client.results(run.run_id)
