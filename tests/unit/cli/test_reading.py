@@ -55,6 +55,16 @@ def test_jobs_have_the_documented_json(npuq: Npuq, sqlite_world: World) -> None:
     assert [attempt["state"] for attempt in detail["attempts"]] == ["failed"]
 
 
+@pytest.mark.parametrize("noun", ["runs", "jobs", "results"])
+def test_a_list_that_is_cut_says_so(noun: str, npuq: Npuq, sqlite_world: World) -> None:
+    """A program that counts the jobs of a large run must not take a thousand for all."""
+    for _ in range(2):
+        sqlite_world.job(JobState.SUCCEEDED, JobKind.BENCHMARK, result=new_result())
+    cut = npuq(noun, "list", "--limit", "1", "-o", "json")
+    assert (len(cut.json), cut.err) == (1, "only the first 1 are shown, there are more: --limit N\n")
+    assert npuq(noun, "list", "--limit", "2", "-o", "json").err == ""
+
+
 def test_devices_list_shows_chips_and_on_demand_slots(npuq: Npuq, sqlite_world: World) -> None:
     """A chip that runs a job is busy."""
     sqlite_world.job(JobState.RUNNING, device_id=CHIP)
