@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cli.session import Session
-from db import job_queries, logs
+from db import job_queries, logs, runs
 from db.records import AttemptRecord, JobRecord
 from npuq.errors import ArtifactError
-from npuq.states import ACTIVE_ATTEMPT_STATES, FINAL_JOB_STATES, AttemptState
+from npuq.states import ACTIVE_ATTEMPT_STATES, FINAL_JOB_STATES, FINAL_RUN_STATES, AttemptState
 
 POLL_SECONDS: Final = 0.3
 
@@ -109,10 +109,12 @@ def follow(writer: LogWriter, run_id: str, job_ids: Sequence[str]) -> None:
     """Write what comes until these jobs of a run are over; no ids: all that the run has or will have."""
     while True:
         with writer.session.read() as connection:
+            run = runs.get(connection, run_id)
             jobs = job_queries.find(connection, run_id=run_id)
         wanted = [job for job in jobs if not job_ids or job.job_id in job_ids]
         for job in wanted:
             writer.write_new(job)
-        if all(job.state in FINAL_JOB_STATES for job in wanted) and wanted:
+        jobs_come = not wanted and run is not None and run.state not in FINAL_RUN_STATES
+        if not jobs_come and all(job.state in FINAL_JOB_STATES for job in wanted):
             return
         time.sleep(POLL_SECONDS)

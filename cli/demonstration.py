@@ -19,7 +19,7 @@ from cli.watching.follow import watch_until_over
 from cli.words import duration
 from db import results, runs
 from npuq.config import Settings, Timing
-from npuq.errors import ExitCode
+from npuq.errors import ExitCode, ToolMissingError
 from npuq.states import JobKind, RunState
 from report import tables
 
@@ -48,8 +48,17 @@ class Demonstration:
 
         Returns:
             0 when the sweep succeeded and agrees with torch, 1 otherwise, 130 when a person stopped it.
+
+        Raises:
+            ToolMissingError: this installation lacks what workers need.
         """
-        from tasks.demo_data import make_demo
+        try:
+            from tasks.demo_data import make_demo
+        except ImportError as error:
+            raise ToolMissingError(
+                f"the demo runs a whole fleet here, and this installation is for submitting only ({error}); "
+                "run: pip install 'npuq[worker,export,embedded]'"
+            ) from error
 
         read_batch_sizes(batch_sizes)  # refused now, not after the data are made
         fleet = EmbeddedFleet(self._settings, lambda line: self._say(f"  {line}"))

@@ -55,6 +55,7 @@ def find_run(connection: Connection, text: str, waiting: Sequence[RunSpec]) -> R
         NotFoundError: it stands for none, or for several.
         WaitsInOutboxError: it stands for a submission that the fleet does not know yet.
     """
+    _refuse_nothing(text)
     error, found = _attempted(lambda: _find_run(connection, text))
     spec = find_submission(waiting, text)
     if spec is None or runs.get(connection, spec.run_id) is not None:
@@ -98,6 +99,7 @@ def find_submission(waiting: Sequence[RunSpec], text: str) -> RunSpec | None:
 
 def find_job(connection: Connection, text: str) -> JobRecord:
     """Return the job that a text stands for; raises NotFoundError."""
+    _refuse_nothing(text)
     job_id = job_queries.resolve(connection, text)
     found = job_queries.get(connection, job_id)
     if found is None:
@@ -112,6 +114,7 @@ def find_target(connection: Connection, text: str, waiting: Sequence[RunSpec]) -
         NotFoundError: it is neither, or both.
         WaitsInOutboxError: it stands for a submission that the fleet does not know yet.
     """
+    _refuse_nothing(text)
     run_error, run = _attempted(lambda: find_run(connection, text, waiting))
     job_error, job = (None, None) if text == LAST else _attempted(lambda: find_job(connection, text))
     if run is not None and job is not None:
@@ -146,6 +149,7 @@ def find_run_or_submission(session: "Session", text: str) -> RunRecord | RunSpec
 def _find_or_submission(
     session: "Session", text: str, find: Callable[[Connection, str, Sequence[RunSpec]], T]
 ) -> T | RunSpec:
+    _refuse_nothing(text)
     waiting = session.waiting()
     try:
         with session.read() as connection:
@@ -159,6 +163,12 @@ def _find_or_submission(
         return spec
 
 
+def _refuse_nothing(text: str) -> None:
+    """Refuse the beginning that every id has: a script would cancel the only run there is."""
+    if not text:
+        raise NotFoundError("an empty id stands for nothing; was a variable of a script not set?")
+
+
 def _attempted(find: Callable[[], T]) -> tuple[NotFoundError | None, T | None]:
     try:
         return None, find()
@@ -168,6 +178,7 @@ def _attempted(find: Callable[[], T]) -> tuple[NotFoundError | None, T | None]:
 
 def find_device(connection: Connection, text: str, suspect_seconds: float) -> DeviceRecord:
     """Return the device whose id is, or alone begins with, a text; raises NotFoundError."""
+    _refuse_nothing(text)
     known = devices.find(connection, suspect_seconds=suspect_seconds)
     exact = [device for device in known if device.device_id == text]
     found = exact or [device for device in known if device.device_id.startswith(text)]

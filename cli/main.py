@@ -110,7 +110,8 @@ def _usage(error: TyperException) -> int:
     context = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError":  # the help is its message, and already out
         return ExitCode.USAGE
-    sys.stderr.write(f"error: {error.format_message()}\n")
+    said = error.format_message().replace("Value error, ", "")  # pydantic's, which reads values for typer
+    sys.stderr.write(f"error: {said}\n")
     if context is not None:
         sys.stderr.write(as_called(f"see: {context.command_path} --help\n"))
     return ExitCode.USAGE

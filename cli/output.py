@@ -76,8 +76,18 @@ def tell(line: str) -> None:
         sys.stderr.flush()
 
 
-def show_many(records: Sequence[T], view: View[T], wanted: Format) -> None:
-    """Write records to stdout; says on stderr when there is none and a person looks."""
+def show_many(records: Sequence[T], view: View[T], wanted: Format, limit: int | None = None) -> None:
+    """Write records to stdout; says on stderr when there is none and a person looks.
+
+    Args:
+        records: what was found: with a limit, one more than that where there is more.
+        view: how they look.
+        wanted: the form.
+        limit: only so many are written, and that there are more is told: a program must not take them for all.
+    """
+    if limit is not None and len(records) > limit:
+        records = records[:limit]
+        tell(f"only the first {limit} are shown, there are more: --limit N")
     if not records and wanted in {Format.TABLE, Format.MD}:
         tell(view.empty)
     if wanted is Format.JSON:

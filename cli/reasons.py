@@ -72,7 +72,7 @@ def explain_job(job: JobRecord, around: Circumstances) -> list[str]:
 def _explain_active(first: str, job: JobRecord, around: Circumstances) -> str:
     if job.state is JobState.RUNNING:
         ending = "; it was cancelled and is ending" if job.cancel_requested else ""
-        return f"{first} on {job.device_id} since {ago(job.started_at, around.now)} (try {job.attempt}){ending}"
+        return f"{first} on {job.device_id}, begun {ago(job.started_at, around.now)} (try {job.attempt}){ending}"
     last = around.attempts[-1] if around.attempts else None
     sent = f" {ago(last.created_at, around.now)}, sent {counted(last.publishes, 'time')}" if last else ""
     return f"{first}: given to {job.device_id}{sent}; its worker has not begun yet"

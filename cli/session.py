@@ -56,6 +56,15 @@ class Session:
         """Tell whether the database is that of this home, which `npuq up` makes and upgrades."""
         return self.settings.database_url is None
 
+    def make_database(self) -> bool:
+        """Make the database of this home, as `npuq up` would; False when it is there, or configured elsewhere."""
+        from db import schema
+
+        if not self.embedded or (self.client.has_database() and schema.current_revision(self.client.database)):
+            return False
+        schema.upgrade(self.client.database)
+        return True
+
     def waiting(self) -> "list[RunSpec]":
         """Return what this machine submitted and the fleet has not been seen to accept, oldest first."""
         self.deliver_outbox()
@@ -66,6 +75,10 @@ class Session:
         if not self._flushed:
             self._flushed = True
             self.client.flush_outbox()
+
+    def keep_outbox(self) -> None:
+        """Send nothing of the outbox in this command."""
+        self._flushed = True
 
     @contextmanager
     def read(self) -> Iterator["Connection"]:

@@ -27,7 +27,7 @@ def command(ctx: typer.Context, target: Target = "@last", timeout: Timeout = Non
         try:
             ended = wait_until_over(session, awaited, deadline_after(timeout))
         except TimeoutError as error:
-            tell(f"{error} after {timeout}; {again}")
+            tell(f"{error}; {again}")
             return ExitCode.TIMEOUT
         except KeyboardInterrupt:
             tell(f"\nlet go of {awaited.name}; {again}")

@@ -201,6 +201,7 @@ def _sqlite(url: URL) -> Engine:
             "journal_mode=WAL",
             "synchronous=FULL",
             "foreign_keys=ON",
+            "recursive_triggers=ON",  # else REPLACE deletes rows past the guards of deletion
             "mmap_size=0",
             "trusted_schema=OFF",
             f"busy_timeout={int(BUSY_TIMEOUT_SECONDS * 1000)}",

@@ -11,7 +11,7 @@ from db.tables import Job, Metric, Result
 from db.types import db_now
 from npuq.specs import derived_id
 
-MAX_ROWS = 10_000
+MAX_ROWS = 10_001  # of which the last one says that there are more
 
 
 def insert_result(connection: Connection, job: Row[Any], result: NewResult) -> None:

@@ -8,6 +8,7 @@ database makes harmless (docs/architecture.md, "The queue"):
 - JSON only: nothing is unpickled;
 - socket timeouts and health checks: without them a half-open connection is never noticed;
 - prefetch 1 with early acknowledgement: the next job's message waits in the worker, about 2 ms between jobs;
+- QUIT waits for the running job as TERM does, at most so long as a stopping worker may take;
 - no gossip, mingle, heartbeat, remote control or events: lossy, and each has stalled workers.
 """
 
@@ -75,6 +76,7 @@ def make_app(settings: Settings, queues: Sequence[str] = (SUBMIT_QUEUE,)) -> Any
         worker_prefetch_multiplier=1,
         worker_redirect_stdouts=False,
         worker_send_task_events=False,
+        worker_soft_shutdown_timeout=settings.timing.drain_seconds,
     )
     return app
 

@@ -1,6 +1,6 @@
 """The Python API: what the command line does, for programs.
 
-client = Client()
+client = npuq.Client()
 run = client.submit(spec)
 client.wait(run.run_id, timeout_seconds=600)
 client.results(run.run_id)
@@ -161,6 +161,13 @@ class Client:
     def waiting(self) -> list[RunSpec]:
         """Return the submissions of this machine that the fleet has not been seen to accept, oldest first."""
         return list(self._outbox.pending())
+
+    def take_back(self, run_id: str) -> bool:
+        """Forget a submission of the outbox that was never sent; False when it was: the fleet may yet take it."""
+        if self._outbox.seconds_since_sent(run_id) is not None:
+            return False
+        self._outbox.remove(run_id)
+        return True
 
     def run(self, run_id: str) -> "RunRecord":
         """Return a run; raises NotFoundError."""

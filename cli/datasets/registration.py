@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cli.datasets.bytes_bar import bytes_bar
+from cli.output import tell
 from cli.session import Session
 from npuq.errors import InvalidRequestError
 
@@ -41,7 +42,7 @@ def register(session: Session, name: str, folder: Path, dataset_format: str, *, 
         in_store: put all its files into the store, where workers get them.
 
     Raises:
-        DatabaseError: there is no fleet yet, or it cannot be reached; found out before anything is hashed.
+        DatabaseError: the fleet cannot be reached; found out before anything is hashed.
         InvalidRequestError: the name, the folder or the format cannot be meant.
         DatasetError: the folder is no usable dataset; the message lists what is wrong.
         ArtifactError: the store cannot be written.
@@ -53,6 +54,8 @@ def register(session: Session, name: str, folder: Path, dataset_format: str, *, 
     root = folder.expanduser().absolute()
     if not root.is_dir():
         raise InvalidRequestError(f"there is no folder {root}")
+    if session.make_database():
+        tell(f"note: there was no fleet in {session.settings.home} yet; its database is there now, the rest: npuq up")
     with session.read() as connection:
         before = datasets.get(connection, name)
     with bytes_bar(f"reading {name}") as progress:

@@ -34,5 +34,5 @@ def command(
         device_id = None
         if device is not None:
             device_id = find_device(connection, device, session.settings.timing.suspect_seconds).device_id
-        found = device_events.find(connection, device_id=device_id, since=moment, limit=limit)
-    show_many(found, device_events_view(now), output)
+        found = device_events.find(connection, device_id=device_id, since=moment, limit=limit + 1)
+    show_many(found, device_events_view(now), output, limit)

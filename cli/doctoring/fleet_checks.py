@@ -27,6 +27,7 @@ SKEW_FAILURE_SECONDS: Final = 30.0
 SOUND_SQLITE: Final = (3, 51, 3)
 """Earlier ones may lose pages when two connections write and checkpoint at the same moment."""
 _SHARED_FILE_SYSTEMS: Final = ("nfs", "cifs", "smb", "fuse.sshfs", "fuse.s3fs", "9p", "glusterfs", "lustre", "ceph")
+_KEEPS_ALL: Final = "noeviction"
 _SQLITE_PREFIX: Final = "sqlite:///"
 _PROBE: Final = b"npuq doctor was here\n"
 _START: Final = "start a fleet with: npuq up, or set the URL of the one that there is (see: npuq config show)"
@@ -60,16 +61,21 @@ def database_file(settings: Settings) -> Path | None:
 
 
 def check_broker(settings: Settings) -> Finding:
-    """Return whether Redis answers."""
+    """Return whether Redis answers, and keeps what is put into it."""
     from kombu import Connection
     from kombu.exceptions import OperationalError
+    from redis.exceptions import RedisError
 
     where = redact(settings.broker)
     try:
         with Connection(settings.broker, connect_timeout=CONNECT_LIMIT_SECONDS) as connection:
             connection.ensure_connection(max_retries=1, timeout=CONNECT_LIMIT_SECONDS)
-    except (OperationalError, OSError, ValueError) as error:
+            policy = connection.default_channel.client.info("memory").get("maxmemory_policy", _KEEPS_ALL)
+    except (OperationalError, RedisError, OSError, ValueError) as error:
         return failed("broker", f"{where} does not answer: {error}", _START)
+    if policy != _KEEPS_ALL:
+        found = f"{where} drops keys when its memory is full (maxmemory-policy {policy}), and so messages"
+        return warning("broker", found, f"give npuq a Redis of its own with maxmemory-policy {_KEEPS_ALL}")
     return ok("broker", where)
 
 

@@ -138,7 +138,7 @@ def as_lines(status: FleetStatus, now: datetime) -> str:
             rows.append([process.role, "not running"])
         else:
             since = ago(_started(process.record.create_time), now)
-            rows.append([process.role, f"running since {since}, pid {process.record.pid}, {process.record.log}"])
+            rows.append([process.role, f"running, started {since}, pid {process.record.pid}, {process.record.log}"])
     if status.problem:
         rows.append(["problem", status.problem])
     else:

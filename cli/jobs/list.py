@@ -29,5 +29,5 @@ def command(
 
     with open_session(ctx) as session, session.read() as connection:
         run_id = None if run is None else find_run(connection, run, session.waiting()).run_id
-        found = job_queries.find(connection, run_id=run_id, state=state, kind=kind, limit=limit)
-    show_many(found, jobs_view(datetime.now(UTC)), output)
+        found = job_queries.find(connection, run_id=run_id, state=state, kind=kind, limit=limit + 1)
+    show_many(found, jobs_view(datetime.now(UTC)), output, limit)

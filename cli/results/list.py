@@ -53,6 +53,6 @@ def command(  # noqa: PLR0913 - one option per filter
             kind=kind,
             run_id=None if run is None else find_run(connection, run, session.waiting()).run_id,
             since=moment,
-            limit=limit,
+            limit=limit + 1,
         )
-    show_many(found, results_view(now), output)
+    show_many(found, results_view(now), output, limit)

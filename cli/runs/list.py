@@ -31,12 +31,11 @@ def command(
         waiting = session.waiting()
         try:
             with session.read() as connection:
-                found = runs.find(connection, limit=limit, only_open=only_open, recipe=recipe)
+                found = runs.find(connection, limit=limit + 1, only_open=only_open, recipe=recipe)
                 waiting = [spec for spec in waiting if runs.get(connection, spec.run_id) is None]
         except DatabaseError as error:
             if error.info.code != NO_FLEET or not waiting:
                 raise
             tell(str(error))
             found = []
-    listed = with_waiting(found, waiting, recipe=recipe)[:limit]
-    show_many(listed, runs_view(datetime.now(UTC)), output)
+    show_many(with_waiting(found, waiting, recipe=recipe), runs_view(datetime.now(UTC)), output, limit)

@@ -1,7 +1,7 @@
 """What the first schema refuses beyond types, keys and checks, as triggers for SQLite and PostgreSQL.
 
 A guard is one condition over OLD and NEW that must never be true, in SQL that both databases understand. This file
-belongs to revision 0001 and never changes; later revisions bring guards of their own.
+belongs to revision 0001 and never changes once that is released; later revisions bring guards of their own.
 """
 
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Guard:
 
     name: str
     table: str
-    event: Literal["INSERT", "UPDATE", "DELETE"]
+    event: Literal["INSERT", "UPDATE", "DELETE", "TRUNCATE"]
     violated: str
     message: str
 
@@ -108,6 +108,13 @@ GUARDS: Final = (
         message="an attempt keeps its job, number, device and owner",
     ),
     Guard(
+        name="guard_attempts_deleted",
+        table="attempts",
+        event="DELETE",
+        violated="1 = 1",
+        message="attempts are never deleted",
+    ),
+    Guard(
         name="guard_results_born",
         table="results",
         event="INSERT",
@@ -117,36 +124,39 @@ GUARDS: Final = (
     ),
     *(
         Guard(
-            name=f"guard_{table}_{event.lower()}d",
+            name=f"guard_{table}_{event.lower().rstrip('e')}ed",
             table=table,
             event=event,
             violated="1 = 1",
             message=f"{table} are never changed",
         )
         for table in ("results", "metrics")
-        for event in ("UPDATE", "DELETE")
+        for event in ("UPDATE", "DELETE", "TRUNCATE")
     ),
 )
 
 
 def create(guard: Guard, dialect: str) -> list[str]:
-    """Return the statements that put a guard in place."""
+    """Return the statements that put a guard in place; none where the database has no such event."""
     if dialect == "sqlite":
+        if guard.event == "TRUNCATE":
+            return []
         return [
             (
                 f"CREATE TRIGGER {guard.name} BEFORE {guard.event} ON {guard.table} WHEN {guard.violated} "
                 f"BEGIN SELECT RAISE(ABORT, '{guard.message}'); END"
             )
         ]
-    row = "OLD" if guard.event == "DELETE" else "NEW"
+    passed_on = {"DELETE": "OLD", "TRUNCATE": "NULL"}.get(guard.event, "NEW")
+    each = "STATEMENT" if guard.event == "TRUNCATE" else "ROW"
     return [
         (
             f"CREATE FUNCTION {guard.name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF {guard.violated} THEN "
-            f"RAISE EXCEPTION '{guard.message}' USING ERRCODE = 'check_violation'; END IF; RETURN {row}; END $$"
+            f"RAISE EXCEPTION '{guard.message}' USING ERRCODE = 'check_violation'; END IF; RETURN {passed_on}; END $$"
         ),
         (
             f"CREATE TRIGGER {guard.name} BEFORE {guard.event} ON {guard.table} "
-            f"FOR EACH ROW EXECUTE FUNCTION {guard.name}()"
+            f"FOR EACH {each} EXECUTE FUNCTION {guard.name}()"
         ),
     ]
 
@@ -154,7 +164,7 @@ def create(guard: Guard, dialect: str) -> list[str]:
 def drop(guard: Guard, dialect: str) -> list[str]:
     """Return the statements that take a guard away."""
     if dialect == "sqlite":
-        return [f"DROP TRIGGER {guard.name}"]
+        return [] if guard.event == "TRUNCATE" else [f"DROP TRIGGER {guard.name}"]
     return [f"DROP TRIGGER {guard.name} ON {guard.table}", f"DROP FUNCTION {guard.name}()"]
 
 

@@ -72,10 +72,23 @@ def test_without_a_fleet_nothing_is_read(
 ) -> None:
     """An hour of hashing must not end in this sentence."""
     monkeypatch.setattr("tasks.datasets.inspect", None)
+    monkeypatch.setenv("NPUQ_DATABASE_URL", f"sqlite:///{tmp_path / 'own.sqlite3'}")
     answer = npuq("datasets", "add", "small", str(root))
     assert answer.code == 3
-    assert "npuq up" in " ".join(answer.err.split())
+    assert "npuq db upgrade" in " ".join(answer.err.split())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["imagenet"]
+
+
+def test_a_home_can_be_prepared_before_its_fleet_is_up(npuq: Npuq, root: Path, tmp_path: Path) -> None:
+    """What is registered is there for a plan on paper, and for `npuq up`."""
+    answer = npuq("datasets", "add", "small", str(root))
+    assert (answer.code, "npuq up" in answer.err) == (0, True)
+    weights = tmp_path / "weights.pth"
+    weights.write_bytes(b"w")
+    sweep = ("sweep", "mobilenet_v1", "--weights", str(weights), "--dataset", "small", "--batch-sizes", "1")
+    planned = npuq(*sweep, "--soc", "Ascend310P3", "--dry-run", "-o", "name")
+    assert "evaluate bs1 fp16" in planned.out.splitlines()
+    assert "npuq up" not in npuq("datasets", "add", "small", str(root)).err
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from cli.fleet.processes import ProcessTable
 from emulator.install import FleetPlan, install
 from npuq.config import Settings
 from npuq.entry import INSTALLATION
+from tests.services.redis_server import RedisServer
 from tests.services.world import World
 from tests.unit.cli.answers import Npuq
 from worker.npu_smi_tool import NpuSmi
@@ -214,6 +215,17 @@ def test_the_database_and_its_clock(sqlite_world: World, settings: Settings) -> 
     """A migrated one is well, an empty one says what to run."""
     _is(fleet_checks.check_database(sqlite_world.database, settings), Verdict.OK, "schema")
     _is(fleet_checks.check_clock(sqlite_world.database), Verdict.OK)
+
+
+def test_a_broker_that_may_drop_messages(redis_server: RedisServer, settings: Settings) -> None:
+    """What is lost is sent again, but somebody waits for it."""
+    ours = settings.model_copy(update={"broker_url": redis_server.url})
+    _is(fleet_checks.check_broker(ours), Verdict.OK)
+    redis_server.client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        _is(fleet_checks.check_broker(ours), Verdict.WARNING, "allkeys-lru")
+    finally:
+        redis_server.client.config_set("maxmemory-policy", "noeviction")
 
 
 def test_the_command_tells_failures_and_fixes(npuq: Npuq, sqlite_world: World) -> None:

@@ -1,5 +1,6 @@
 """An empty home: every command says what to do, and none makes half a fleet."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,15 @@ def test_status_of_an_empty_home_says_that_there_is_no_fleet(npuq: Npuq) -> None
     answer = npuq("status")
     assert answer.code == 3
     assert "npuq up" in answer.out
+
+
+def test_a_demo_on_an_installation_for_submitting_says_what_to_install(
+    npuq: Npuq, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The help's first advice is to try it, and a laptop's installation has no numpy."""
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    for name in [name for name in sys.modules if name.startswith("tasks.demo_")]:
+        monkeypatch.delitem(sys.modules, name)
+    answer = npuq("demo")
+    assert answer.code == 3
+    assert "pip install 'npuq[worker,export,embedded]'" in answer.err

@@ -129,6 +129,32 @@ def test_a_command_that_needs_the_fleet_says_where_the_run_is(
     assert f"run {submitted.run_id} still waits in the outbox" in answer.err
 
 
+@pytest.mark.parametrize("fleet", [False, True])
+def test_a_submission_is_taken_back(
+    fleet: bool,  # noqa: FBT001 - a parameter
+    npuq: Npuq,
+    submitted: RunSpec,
+    request: pytest.FixtureRequest,
+) -> None:
+    """Out of the outbox where there is no fleet; else in its history, so that a message on the way is too late."""
+    world: World | None = request.getfixturevalue("sqlite_world") if fleet else None
+    answer = npuq("cancel", "@last")
+    assert answer.code == 0
+    assert f"run {submitted.run_id}: " in answer.err
+    assert npuq("why", submitted.run_id).code == (0 if fleet else 3)
+    if world is not None:
+        assert not world.transact(runs.accept, submitted)
+        assert world.run_state(submitted.run_id) is RunState.CANCELLED
+
+
+def test_what_was_sent_is_not_said_to_be_taken_back(npuq: Npuq, submitted: RunSpec, tmp_path: Path) -> None:
+    """Without the database nobody can keep a scheduler from taking the message."""
+    outbox = Outbox(tmp_path / "outbox")
+    outbox.mark_sent(submitted.run_id)
+    assert npuq("cancel", "@last").code == 3
+    assert [spec.run_id for spec in outbox.pending()] == [submitted.run_id]
+
+
 def test_letting_go_of_a_wait_says_how_to_come_back(
     npuq: Npuq, sqlite_world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,15 @@ def test_an_unknown_command_is_answered_with_what_was_meant(capsys: pytest.Captu
     assert len(said.err.splitlines()) == 2
 
 
+def test_a_word_that_an_option_does_not_take_is_answered_with_those_it_takes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In our words, not in those of the library that reads them."""
+    assert run(["runs", "list", "-o", "yaml"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: Invalid value for '-o' / '--output': 'yaml' is not one of 'table', 'json'")
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [

@@ -1,11 +1,15 @@
 """The reading commands over rows: stable JSON, ids by prefix, and sentences where there is nothing."""
 
+from pathlib import Path
+
 import pytest
 
-from db import logs, runs
+from db import jobs, logs, runs
 from db.schema import newest_revision
+from npuq.errors import ArtifactError, Blame, ErrorInfo
+from npuq.retry import Decision
 from npuq.states import JobKind, JobState
-from tests.services.world import CHIP, INPUT_ERROR, OTHER_CHIP, World, new_result
+from tests.services.world import CHIP, DIGEST, INPUT_ERROR, OTHER_CHIP, OWNER, Placed, World, new_result
 from tests.unit.cli.answers import Npuq
 
 RUN_KEYS = {"run_id", "name", "state", "created_at", "finished_at", "jobs"}
@@ -49,6 +53,16 @@ def test_jobs_have_the_documented_json(npuq: Npuq, sqlite_world: World) -> None:
     assert npuq("jobs", "list", "--state", "running", "-o", "name").out == ""
     detail = npuq("jobs", "show", failed.job_id[:10], "-o", "json").json
     assert [attempt["state"] for attempt in detail["attempts"]] == ["failed"]
+
+
+@pytest.mark.parametrize("noun", ["runs", "jobs", "results"])
+def test_a_list_that_is_cut_says_so(noun: str, npuq: Npuq, sqlite_world: World) -> None:
+    """A program that counts the jobs of a large run must not take a thousand for all."""
+    for _ in range(2):
+        sqlite_world.job(JobState.SUCCEEDED, JobKind.BENCHMARK, result=new_result())
+    cut = npuq(noun, "list", "--limit", "1", "-o", "json")
+    assert (len(cut.json), cut.err) == (1, "only the first 1 are shown, there are more: --limit N\n")
+    assert npuq(noun, "list", "--limit", "2", "-o", "json").err == ""
 
 
 def test_devices_list_shows_chips_and_on_demand_slots(npuq: Npuq, sqlite_world: World) -> None:
@@ -129,6 +143,47 @@ def test_cancel_and_retry_take_several_ids(npuq: Npuq, sqlite_world: World) -> N
     assert second.startswith(f"job {running.job_id}: 1 running; ")
     assert npuq("retry", waiting.run_id).err == f"run {waiting.run_id}: 1 job tried again\n"
     assert npuq("jobs", "list", "--run", waiting.run_id, "-o", "json").json[0]["state"] == "waiting"
+
+
+@pytest.mark.parametrize("command", [("cancel",), ("retry",), ("wait",), ("jobs", "show"), ("devices", "drain")])
+def test_an_empty_id_is_no_beginning_of_every_id(command: tuple[str, ...], npuq: Npuq, sqlite_world: World) -> None:
+    """The variable of a script that is not set must not cancel the only run."""
+    job = sqlite_world.job(JobState.RUNNING)
+    answer = npuq(*command, "")
+    assert answer.code == 2
+    assert "an empty id stands for nothing" in answer.err
+    assert not sqlite_world.record(job).cancel_requested
+
+
+def test_retry_makes_again_what_the_store_has_lost_or_asks_for_it(
+    npuq: Npuq, sqlite_world: World, tmp_path: Path
+) -> None:
+    """What a person uploaded has to be uploaded again first; nothing is tried before."""
+    convert = sqlite_world.new_job(JobKind.CONVERT, label="convert", inputs={"weights": (DIGEST,)})
+    child = sqlite_world.new_job(parents={"om": ("convert",)})
+    run_id = sqlite_world.plan(convert, child)
+    sqlite_world.bring(Placed(job_id=convert.job_id, run_id=run_id), JobState.SUCCEEDED)
+    running = sqlite_world.bring(Placed(job_id=child.job_id, run_id=run_id), JobState.RUNNING)
+    lost = ErrorInfo(code=ArtifactError.code, blame=Blame.FLEET, message="not in the store", retry=False)
+    held = Decision(state=JobState.HELD, failures=0, losses=0)
+    sqlite_world.transact(jobs.fail, child.job_id, running.attempt, owner=OWNER, error=lost, decision=held)
+    asked = npuq("retry", child.job_id)
+    assert asked.code == 2
+    assert "lost the weights (mobilenet.pth) of this run" in asked.err
+    assert sqlite_world.state(child.job_id) is JobState.HELD
+    stored = tmp_path / "store" / DIGEST[:2] / DIGEST[2:4] / DIGEST
+    stored.parent.mkdir(parents=True)
+    stored.touch()
+    told = npuq("retry", child.job_id).err
+    assert told == f"run {run_id}: 1 job tried again, after what the store has lost: convert (made again 1)\n"
+
+
+def test_logs_of_a_run_that_was_never_planned_are_not_waited_for(npuq: Npuq, sqlite_world: World) -> None:
+    """It has ended without a job, so none will write a line."""
+    sqlite_world.transact(runs.refuse, sqlite_world.run(), "no dataset 'small' is registered")
+    answer = npuq("logs", "@last", "--follow")
+    assert answer.code == 0
+    assert "has no log" in answer.err
 
 
 @pytest.mark.parametrize(("state", "code"), [(JobState.SUCCEEDED, 0), (JobState.FAILED, 1), (JobState.WAITING, 4)])
