@@ -39,7 +39,8 @@ class Reference(_Strict):
         unit: of the value; that metric's.
         value: as published.
         source: where it was published.
-        superseded: why the number is not the source's last word on it; such a number is shown, never compared with.
+        superseded: why another number stands for this one: not the source's last word, or of other weights than the
+            guide's. Such a number is shown, never compared with.
     """
 
     recipe: str

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import torch
 
 from tasks import datasets, demo_coco, registry, torch_threads
-from tasks.protocols import Dataset, Prediction, ReportsFacts
+from tasks.protocols import Dataset, ReportsFacts
 from tasks.recipes.efficientdet_d0 import demo_weights
+from tests.fleet import in_torch
 from tests.fleet.fleet import Fleet, FleetPlan
 from tests.fleet.laptop import Person
 from tests.services.missing import missing
@@ -18,7 +18,8 @@ from tests.services.registered import register_folder
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(360), pytest.mark.xdist_group("efficientdet")]
 
 RECIPE: Final = registry.get("efficientdet_d0")
-PICTURES: Final = 50  # two shards
+PICTURES: Final = 17
+LEAST_SHARD: Final = 6
 BATCH_SIZES: Final = (3, 4)  # neither divides the pictures
 LIMIT: Final = 5
 #: onnxruntime and torch differ in the last digits, and so may the order of two detections.
@@ -48,23 +49,10 @@ def dataset(folder: Path) -> Dataset:
 @pytest.fixture(scope="module")
 def person(folder: Path) -> Iterator[Person]:
     """Return a person at a fleet of two chips that really compute."""
-    with Fleet(folder / "home", FleetPlan(chips=2, service_ms=None)) as fleet:
+    with Fleet(folder / "home", FleetPlan(chips=2, service_ms=None, least_shard=LEAST_SHARD)) as fleet:
         person = Person(fleet)
         person.npuq("datasets", "add", "shapes", str(folder / "coco"), "--format", "coco")
         yield person
-
-
-def in_torch(weights: Path, dataset: Dataset) -> dict[str, Prediction]:
-    """Return what the checkpoint predicts in this process, picture by picture."""
-    network = RECIPE.network()
-    RECIPE.load_weights(network, weights)
-    found: dict[str, Prediction] = {}
-    for image_id in dataset.image_ids:
-        sample = RECIPE.preprocess(dataset.image_path(image_id))
-        with torch.inference_mode():
-            outputs = [output.numpy() for output in network(torch.from_numpy(sample.array[None]))]
-        (found[image_id],) = RECIPE.postprocess(outputs, [sample.meta])
-    return found
 
 
 def evaluate(person: Person, weights: Path, *options: str) -> str:
@@ -77,7 +65,7 @@ def evaluate(person: Person, weights: Path, *options: str) -> str:
 
 def test_shards_and_batches_score_as_one_process_in_torch(person: Person, folder: Path, dataset: Dataset) -> None:
     """Two chips, one model per batch size, the last batch padded: the same twelve numbers, the same table."""
-    predictions = in_torch(folder / "d0.pth", dataset)
+    predictions = in_torch.predict(RECIPE, folder / "d0.pth", dataset)
     expected = RECIPE.evaluate(predictions, dataset)
     assert expected["mAP"] > 0.2, "nothing would be shown by scores of zero"
     run_id = evaluate(person, folder / "d0.pth", "--precision", "fp32")
@@ -99,7 +87,7 @@ def test_shards_and_batches_score_as_one_process_in_torch(person: Person, folder
 def test_mixed_precision_takes_the_mix_list_with_it(person: Person, folder: Path, dataset: Dataset) -> None:
     """The guide's way: mixed precision with its list; a limit scores the first pictures, with their truth only."""
     few = datasets.open_dataset(dataset.ref, limit=LIMIT)
-    expected = RECIPE.evaluate(in_torch(folder / "d0.pth", few), few)
+    expected = RECIPE.evaluate(in_torch.predict(RECIPE, folder / "d0.pth", few), few)
     run_id = evaluate(person, folder / "d0.pth", "--precision", "mixed", "--limit", str(LIMIT))
     for result in person.accuracies(run_id):
         assert (result["samples"], result["precision"]) == (LIMIT, "mixed")

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import torch
 
 from tasks import datasets, demo_voc, registry, torch_threads
-from tasks.protocols import Dataset, Prediction, ReportsFacts
+from tasks.protocols import Dataset, ReportsFacts
 from tasks.recipes.ssd_mobilenetv2 import demo_weights
+from tests.fleet import in_torch
 from tests.fleet.fleet import Fleet, FleetPlan
 from tests.fleet.laptop import Person
 from tests.services.registered import register_folder
@@ -17,7 +17,8 @@ from tests.services.registered import register_folder
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240), pytest.mark.xdist_group("ssd")]
 
 RECIPE: Final = registry.get("ssd_mobilenetv2")
-PICTURES: Final = 74  # three shards
+PICTURES: Final = 26
+LEAST_SHARD: Final = 8
 BATCH_SIZES: Final = (4, 7)  # neither divides the pictures
 LIMIT: Final = 7
 #: onnxruntime and torch differ in the last digits, and so may the order of two detections.
@@ -43,23 +44,10 @@ def dataset(folder: Path) -> Dataset:
 @pytest.fixture(scope="module")
 def person(folder: Path) -> Iterator[Person]:
     """Return a person at a fleet of two chips that really compute."""
-    with Fleet(folder / "home", FleetPlan(chips=2, service_ms=None)) as fleet:
+    with Fleet(folder / "home", FleetPlan(chips=2, service_ms=None, least_shard=LEAST_SHARD)) as fleet:
         person = Person(fleet)
         person.npuq("datasets", "add", "shapes", str(folder / "voc"), "--format", "voc")
         yield person
-
-
-def in_torch(weights: Path, dataset: Dataset) -> dict[str, Prediction]:
-    """Return what the checkpoint predicts in this process, picture by picture."""
-    network = RECIPE.network()
-    RECIPE.load_weights(network, weights)
-    found: dict[str, Prediction] = {}
-    for image_id in dataset.image_ids:
-        sample = RECIPE.preprocess(dataset.image_path(image_id))
-        with torch.inference_mode():
-            outputs = [output.numpy() for output in network(torch.from_numpy(sample.array[None]))]
-        (found[image_id],) = RECIPE.postprocess(outputs, [sample.meta])
-    return found
 
 
 def evaluate(person: Person, weights: Path, *options: str) -> str:
@@ -72,7 +60,7 @@ def evaluate(person: Person, weights: Path, *options: str) -> str:
 
 def test_shards_and_batches_score_as_one_process_in_torch(person: Person, folder: Path, dataset: Dataset) -> None:
     """Two chips, the last batch padded, pictures without objects: the same means and the same table of classes."""
-    predictions = in_torch(folder / "weights.pth", dataset)
+    predictions = in_torch.predict(RECIPE, folder / "weights.pth", dataset)
     expected = RECIPE.evaluate(predictions, dataset)
     assert expected["mAP"] > 0.5, "nothing would be shown by scores of zero"
     run_id = evaluate(person, folder / "weights.pth", "--precision", "fp32")
@@ -92,7 +80,7 @@ def test_shards_and_batches_score_as_one_process_in_torch(person: Person, folder
 def test_limit_scores_the_first_pictures_only(person: Person, folder: Path, dataset: Dataset) -> None:
     """In half precision, as chips compute by default: close to torch, with the truth of these pictures."""
     few = datasets.open_dataset(dataset.ref, limit=LIMIT)
-    expected = RECIPE.evaluate(in_torch(folder / "weights.pth", few), few)
+    expected = RECIPE.evaluate(in_torch.predict(RECIPE, folder / "weights.pth", few), few)
     for result in person.accuracies(evaluate(person, folder / "weights.pth", "--limit", str(LIMIT))):
         assert result["samples"] == LIMIT
         assert result["metrics"] == pytest.approx(expected, abs=0.05)

@@ -113,6 +113,8 @@ def test_forward_gives_the_upstream_values(golden: Path, network: torch.nn.Modul
 
 def test_onnx_gives_the_upstream_values(golden: Path, recipe: Recipe, network: torch.nn.Module, tmp_path: Path) -> None:
     """What ATC gets, simplified, computes the same in onnxruntime, under the names that the recipe tells."""
+    if golden.parent != trees.COMPACT:
+        pytest.skip("once is enough: the compact copy has the same weights, and samples of the same outputs")
     try:
         import onnxslim  # noqa: F401 - is it there?
     except ImportError:

@@ -31,11 +31,11 @@ START_LIMIT_SECONDS: Final = 60.0
 INSTALL_LIMIT_SECONDS: Final = 60.0
 EMULATOR_VARIABLE: Final = "NPUQ_EMULATOR_HOME"
 
-_WITHOUT_LOOK_AHEAD: Final = """\
+_CHANGED_SCHEDULER: Final = """\
 import sys
 sys.path.insert(0, {installation!r})
-from scheduler import main, placement
-placement.LOOK_AHEAD_SECONDS = -1.0
+from scheduler import main, placement, shards
+{changes}
 sys.exit(main.main([]))
 """
 
@@ -68,6 +68,7 @@ class FleetPlan:
         timing: leases, limits and waits.
         job_timeout_seconds: no step runs longer.
         look_ahead: give a chip its next short job while one runs, as npuq does.
+        least_shard: images of the smallest shard, so that few are shared by several chips; None: npuq's own.
     """
 
     chips: int = 2
@@ -78,6 +79,7 @@ class FleetPlan:
     timing: Timing = FAST_TIMING
     job_timeout_seconds: float = 6 * 3600.0
     look_ahead: bool = True
+    least_shard: int | None = None
 
 
 class Fleet:
@@ -114,9 +116,14 @@ class Fleet:
         self.launcher = self._program("launcher", [npuq, "worker"], environment)
 
     def _scheduler_command(self, npuq: str) -> list[str]:
-        if self.plan.look_ahead:
+        changes = [
+            *([] if self.plan.look_ahead else ["placement.LOOK_AHEAD_SECONDS = -1.0"]),
+            *([] if self.plan.least_shard is None else [f"shards.MIN_SAMPLES = {self.plan.least_shard}"]),
+        ]
+        if not changes:
             return [npuq, "scheduler"]
-        return [sys.executable, "-c", _WITHOUT_LOOK_AHEAD.format(installation=str(INSTALLATION))]
+        program = _CHANGED_SCHEDULER.format(installation=str(INSTALLATION), changes="\n".join(changes))
+        return [sys.executable, "-c", program]
 
     def _program(self, name: str, command: list[str], environment: Mapping[str, str]) -> KeptProgram:
         return KeptProgram(name, command, environment, self.log_folder / f"{name}.log")

@@ -21,7 +21,9 @@ class Person:
 
     fleet: Fleet
 
-    def npuq(self, *arguments: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
+    def npuq(
+        self, *arguments: str, code: int = 0, limit_seconds: float = LIMIT_SECONDS
+    ) -> "subprocess.CompletedProcess[str]":
         """Run a command; it must exit with `code`."""
         done = subprocess.run(
             [str(Path(sys.executable).parent / "npuq"), *arguments],
@@ -30,7 +32,7 @@ class Person:
             capture_output=True,
             text=True,
             check=False,
-            timeout=LIMIT_SECONDS,
+            timeout=limit_seconds,
         )
         assert done.returncode == code, f"npuq {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
@@ -39,9 +41,11 @@ class Person:
         """Run a reading command and return what it says."""
         return json.loads(self.npuq(*arguments, "-o", "json").stdout)
 
-    def wait(self, run_id: str, code: int = 0) -> None:
+    def wait(self, run_id: str, code: int = 0, limit_seconds: float = LIMIT_SECONDS) -> None:
         """Wait until a run is over; it must end with `code`."""
-        self.npuq("wait", run_id, "--timeout", f"{LIMIT_SECONDS:g}s", code=code)
+        self.npuq(
+            "wait", run_id, "--timeout", f"{limit_seconds:g}s", code=code, limit_seconds=limit_seconds + LIMIT_SECONDS
+        )
 
     def jobs(self, run_id: str, kind: str) -> list[dict[str, Any]]:
         """Return the jobs of one kind."""

@@ -67,3 +67,8 @@ def decode(codes: Array, centres: Array, sizes: Array) -> Array:
         middle = offsets * sizes + centres
         half = np.exp(logarithms) * sizes / np.float32(2)
     return np.concatenate([middle - half, middle + half], axis=1)
+
+
+def codes(moves: Array) -> Array:
+    """Return moves, float32 (..., 4), dx dy dw dh, in the order of this network's codes: ty tx th tw."""
+    return moves[..., [1, 0, 3, 2]]

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tasks import batch_statistics, demo_coco, demo_shapes
+from tasks import anchor_targets, batch_statistics, demo_coco, demo_shapes
+from tasks.anchor_targets import Objects, Targets
 from tasks.protocols import Sample
-from tasks.recipes.efficientdet_d0 import anchors, backbone, bifpn, preprocess, shapes, targets
+from tasks.recipes.efficientdet_d0 import anchors, backbone, bifpn, preprocess, shapes
 from tasks.recipes.efficientdet_d0.network import EfficientDet
-from tasks.recipes.efficientdet_d0.targets import Objects, Targets
 
 _VERSION: Final = 1  # of the weights; raised when equal parameters give others
 _LEVEL: Final = 2  # that finds things: stride 32, anchors of 128 to 203 pixels
@@ -189,7 +189,7 @@ def _targets(pictures: Sequence[Objects], labels: Sequence[int]) -> Targets:
     table = anchors.anchors(shapes.SIDE)
     part = slice(*table.level_starts[_LEVEL : _LEVEL + 2])
     class_of = {label: place for place, label in enumerate(labels)}
-    return targets.assign(table.centres[part], table.sizes[part], pictures, class_of)
+    return anchor_targets.assign(table.centres[part], table.sizes[part], pictures, class_of)
 
 
 def _train(
@@ -201,7 +201,8 @@ def _train(
     )
     _prepare_heads(network, rows)
     classes, counts, codes, matched = (
-        torch.from_numpy(array) for array in (wanted.classes, wanted.counts, wanted.codes, wanted.matched)
+        torch.from_numpy(array)
+        for array in (wanted.classes, wanted.counts, anchors.codes(wanted.moves), wanted.matched)
     )
     parameters = list(_trained(network))
     optimizer = torch.optim.Adam(parameters, lr=_LEARNING_RATE)

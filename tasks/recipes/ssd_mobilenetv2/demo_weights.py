@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tasks import batch_statistics, demo_voc
+from tasks import batch_statistics, closed_form, demo_voc
 from tasks.protocols import Sample, VocObjects
 from tasks.recipes.ssd_mobilenetv2 import preprocess, priors, targets
 from tasks.recipes.ssd_mobilenetv2.network import CLASSES, SSDLite
@@ -126,8 +126,7 @@ def _split(head: nn.Module) -> tuple[nn.Sequential, nn.Conv2d]:
 
 def _fit_level(heads: tuple[nn.Module, nn.Module], features: torch.Tensor, wanted: Targets, classes: list[int]) -> None:
     """Fit the last layers of a level's two heads, slot by slot of a cell's priors."""
-    mean, deviation = features.mean(dim=0), features.std(dim=0) + 1e-3
-    rows = torch.cat([(features - mean) / deviation, torch.ones(len(features), 1)], dim=1)
+    rows, mean, deviation = closed_form.standardise(features)
     gram = (rows.T @ rows).double()
     scores = torch.zeros(priors.PRIORS_PER_CELL, CLASSES, rows.shape[1], dtype=torch.float64)
     scores[:, 1:, -1] = _LOGIT_UNUSED
@@ -142,24 +141,10 @@ def _fit_level(heads: tuple[nn.Module, nn.Module], features: torch.Tensor, wante
         weight = max(1.0, _SHOWING_SHARE * len(rows) / len(showing))
         weighted = gram + (weight - 1) * seen.T @ seen - doubtful.T @ doubtful
         shows = (labels[showing, None] == torch.tensor(classes)).double()
-        scores[slot, classes] = _LOGIT_STEP * _ridge(weighted, weight * seen.T @ shows, weight * _RIDGE).T
+        scores[slot, classes] = _LOGIT_STEP * closed_form.ridge(weighted, weight * seen.T @ shows, weight * _RIDGE).T
         scores[slot, classes, -1] += _LOGIT_NOTHING
-        places[slot] = _ridge(
+        places[slot] = closed_form.ridge(
             seen.T @ seen, seen.T @ torch.from_numpy(wanted.locations[showing, slot]).double(), _RIDGE
         ).T
     for head, weights in zip(heads, (scores, places), strict=True):
-        _write(_split(head)[1], weights.flatten(0, 1), mean, deviation)
-
-
-def _ridge(gram: torch.Tensor, products: torch.Tensor, strength: float) -> torch.Tensor:
-    weights: torch.Tensor = torch.linalg.solve(gram + strength * torch.eye(len(gram), dtype=gram.dtype), products)
-    return weights
-
-
-def _write(layer: nn.Conv2d, weights: torch.Tensor, mean: torch.Tensor, deviation: torch.Tensor) -> None:
-    """Write weights for standardised features, their constant last, as weights for the features themselves."""
-    scaled = weights[:, :-1] / deviation
-    with torch.no_grad():
-        layer.weight.zero_()
-        layer.weight[:, : scaled.shape[1], 0, 0] = scaled.float()
-        cast("torch.Tensor", layer.bias).copy_((weights[:, -1] - scaled @ mean.double()).float())
+        closed_form.write(_split(head)[1], weights.flatten(0, 1), mean, deviation)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from tasks import coco_scores, datasets, demo_coco, registry, torch_threads
+from tasks import anchor_targets, coco_scores, datasets, demo_coco, registry, torch_threads
 from tasks.datasets_coco import CocoDataset
 from tasks.protocols import Array, Detections, Prediction
-from tasks.recipes.efficientdet_d0 import anchors, demo_weights, targets
+from tasks.recipes.efficientdet_d0 import anchors, demo_weights
 from tests.services.registered import register_folder
 
 #: Fitting takes half a minute where others use the cores.
@@ -120,13 +120,13 @@ def test_targets_decode_to_the_objects() -> None:
     table = anchors.anchors(512)
     boxes = np.array([[20, 30, 180, 140], [300, 200, 460, 380], [5, 480, 25, 500]], dtype=np.float32)
     pictures = [
-        targets.Objects(boxes=boxes, labels=np.array([37, 84, 37])),
-        targets.Objects(boxes=np.zeros((0, 4), dtype=np.float32), labels=np.zeros(0, dtype=np.int64)),
+        anchor_targets.Objects(boxes=boxes, labels=np.array([37, 84, 37])),
+        anchor_targets.Objects(boxes=np.zeros((0, 4), dtype=np.float32), labels=np.zeros(0, dtype=np.int64)),
     ]
-    wanted = targets.assign(table.centres, table.sizes, pictures, {37: 0, 84: 1})
+    wanted = anchor_targets.assign(table.centres, table.sizes, pictures, {37: 0, 84: 1})
     assert not wanted.matched[1].any()
     assert wanted.counts[1].all()
-    decoded = anchors.decode(wanted.codes[0], table.centres, table.sizes)[wanted.matched[0] > 0]
+    decoded = anchors.decode(anchors.codes(wanted.moves[0]), table.centres, table.sizes)[wanted.matched[0] > 0]
     distances = np.abs(decoded[:, None] - boxes[None]).max(axis=2)
     assert distances.min(axis=1).max() < 1e-3
     assert set(distances.argmin(axis=1).tolist()) == {0, 1, 2}

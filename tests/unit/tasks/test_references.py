@@ -66,11 +66,20 @@ METRIC_NAMES = {
     "AP Easy": "AP_easy",
     "AP Medium": "AP_medium",
     "AP Hard": "AP_hard",
+    "mAP 11-point IoU 0.5": "mAP",
 }
+#: Metrics that the fact sheet has in percent, and we as fractions.
+PERCENTAGES = {"box AP": "mAP"}
 #: As the fact sheet names chips -> chip and scope; others are chips by their own name.
 CHIPS = {
     "open source (PyTorch)": (None, None),
     "online PyTorch (fork)": (None, None),
+    "PyTorch reference": (None, None),
+    "PyTorch reference repo": (None, None),
+    "PyTorch reference (rmsprop init from sgd)": (None, None),
+    "PyTorch reference tf_efficientdet_d0 (f153e0cf)": (None, None),
+    "mmdetection README": (None, None),
+    "paper (as quoted)": (None, None),
     "Ascend310 single chip": ("Ascend310", "chip"),
     "Ascend310 card (4 chips)": ("Ascend310", "card"),
     "Ascend310 (card = 4 chips)": ("Ascend310", "card"),
@@ -82,25 +91,31 @@ def figures_of(row: dict[str, str]) -> list[tuple[str, ...]]:
     """Return recipe, chip, scope, batch size, metric and value of what a row of the fact sheet publishes."""
     chip, scope = CHIPS.get(row["chip"], (row["chip"], "chip"))
     where = (RECIPES[row["model"]], str(chip), str(scope), row["batch_size"] or "None")
-    published = [("throughput_fps", row["fps"])] if row["fps"] else []
+    published = [("throughput_fps", float(row["fps"]))] if row["fps"] else []
     if row["value"] and not row["value"].startswith("("):  # in brackets: a remark, not a number
-        published.append((METRIC_NAMES[row["metric"]], row["value"]))
-    return [(*where, metric, repr(float(value))) for metric, value in published]
+        name = row["metric"]
+        in_percent = name in PERCENTAGES
+        published.append(
+            (PERCENTAGES.get(name) or METRIC_NAMES[name], float(row["value"]) / (100 if in_percent else 1))
+        )
+    return [(*where, metric, repr(value)) for metric, value in published]
 
 
 def test_every_figure_of_the_guides_is_there() -> None:
-    """Nothing was dropped, mistyped or added on the way from the fact sheet, where that exists."""
+    """Nothing was dropped, mistyped or added on the way from the fact sheet, where that exists.
+
+    The guides' figures and the frameworks' own are there; those of other editions of the guides are not.
+    """
     shared = os.environ.get("NPUQ_SHARED")
     sheet = (Path(shared) if shared else Path(__file__).parents[4] / "shared") / "facts" / "recipes" / "reference.csv"
     if not sheet.is_file():
         pytest.skip(f"no fact sheet at {sheet}")
     with sheet.open(encoding="utf-8", newline="") as stream:
-        rows = [row for row in csv.DictReader(stream) if row["source"].startswith("seed ")]
+        rows = [row for row in csv.DictReader(stream) if not row["source"].startswith("NOT seed")]
     published = sorted(figure for row in rows for figure in figures_of(row))
     ours = sorted(
         tuple(map(str, (item.recipe, item.chip, item.scope, item.batch_size, item.metric, repr(item.value))))
         for item in references.load().reference
-        if "guide" in item.source
     )
     assert ours == published
 
@@ -193,7 +208,7 @@ def figures_from(path: Path, text: str) -> References:
 def test_figures_of_a_built_in_recipe_are_the_shipped_ones() -> None:
     """Its own and no other's."""
     found = references.of_recipe(registry.get("nas_fpn"))
-    assert [item.value for item in found.reference] == [0.405, 62.17950873049252, 62.3]
+    assert [item.value for item in found.reference] == [0.405, 62.17950873049252, 62.3, 0.405, 23.0]
     assert [rule.metrics for rule in found.tolerance] == [("mAP",)]
 
 

@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +14,7 @@ import pytest
 from npuq.errors import DatasetError
 from tasks import metrics, voc_scores
 from tasks.protocols import ClassScores, Detections, VocTruth
+from tests.services.missing import missing
 from tests.unit.tasks.memory_coco import random_coco
 from tests.unit.tasks.memory_voc import MemoryVoc, detections, objects, random_detections, random_voc
 
@@ -102,22 +102,16 @@ def test_predictions_and_dataset_must_belong_together() -> None:
         voc_scores.metrics({}, random_coco(1))
 
 
-# Independent evaluators, where they are installed.
-
-
-def package(name: str) -> ModuleSpec:
-    """Return where a package lies, without importing it, which would need all that it needs."""
-    spec = find_spec(name)
-    if spec is None or spec.origin is None:
-        pytest.skip(f"{name} is not installed")
-    return spec
+# Independent evaluators.
 
 
 @pytest.fixture
 def mmdet_mean_ap(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return mmdet's module of that name (2.8.0), with stand-ins for what it prints with."""
-    origin = package("mmdet").origin
-    folder = Path(origin or "").parent / "core" / "evaluation"
+    package = find_spec("mmdet")  # not imported: that would need all that it needs
+    if package is None or package.origin is None:
+        missing("mmdet is not installed")
+    folder = Path(package.origin).parent / "core" / "evaluation"
     stand_ins: dict[str, dict[str, Any]] = {
         "mmcv": {"is_str": lambda value: isinstance(value, str)},
         "mmcv.utils": {"print_log": None},
@@ -189,8 +183,7 @@ def test_mmdet_says_the_same(seed: int, mmdet_mean_ap: Any) -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_object_detection_metrics_says_the_same(seed: int) -> None:
-    """It knows no difficult objects, so there are none here."""
-    package("podm")
+    """It knows no difficult objects, so there are none here. Who wants it installs it: it draws plots, too."""
     evaluator: Any = pytest.importorskip("podm.metrics", exc_type=ImportError)
     dataset = random_voc(seed, difficult=0)
     predictions = random_detections(dataset, seed + 100)

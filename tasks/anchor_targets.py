@@ -1,4 +1,4 @@
-"""What the network should say of each anchor, for fitting a demo's weights: class, box codes, and who counts."""
+"""What a network should say of each anchor, for fitting a demo's weights: class, moves to a box, and who counts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,13 +32,14 @@ class Targets:
     Attributes:
         classes: float32 (N, A, C), 1 for the class of an anchor's object.
         counts: float32 (N, A), 0 where nobody minds the classes.
-        codes: float32 (N, A, 4), ty tx th tw, of anchors with an object.
+        moves: float32 (N, A, 4), of anchors with an object: dx dy of the centre in sides of the anchor, dw dh as
+            logarithms of the sides' growth.
         matched: float32 (N, A), 1 where there is one.
     """
 
     classes: Array
     counts: Array
-    codes: Array
+    moves: Array
     matched: Array
 
 
@@ -54,7 +55,7 @@ def assign(centres: Array, sizes: Array, pictures: Sequence[Objects], class_of: 
     shape = (len(pictures), len(centres))
     classes = np.zeros((*shape, len(class_of)), dtype=np.float32)
     counts = np.ones(shape, dtype=np.float32)
-    codes = np.zeros((*shape, 4), dtype=np.float32)
+    moves = np.zeros((*shape, 4), dtype=np.float32)
     matched = np.zeros(shape, dtype=np.float32)
     anchors = np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=1)
     for number, objects in enumerate(pictures):
@@ -71,8 +72,8 @@ def assign(centres: Array, sizes: Array, pictures: Sequence[Objects], class_of: 
         classes[number, found, labels] = 1
         offsets = ((boxes[:, :2] + boxes[:, 2:]) / 2 - centres[found]) / sizes[found]
         scales = np.log((boxes[:, 2:] - boxes[:, :2]) / sizes[found])
-        codes[number, found] = np.concatenate([offsets[:, ::-1], scales[:, ::-1]], axis=1)
-    return Targets(classes=classes, counts=counts, codes=codes, matched=matched)
+        moves[number, found] = np.concatenate([offsets, scales], axis=1)
+    return Targets(classes=classes, counts=counts, moves=moves, matched=matched)
 
 
 def _overlaps(anchors: Array, boxes: Array) -> Array:
