@@ -4,7 +4,7 @@ Planning on a laptop needs what recipes say of themselves, and no array: this mo
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
@@ -196,6 +196,47 @@ class SuggestsAtcOptions(Protocol):
         """Return the TOML file with the table `[atc]`; see `tasks.atc_request`."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class RecipeOption:
+    """What a person may choose of a recipe.
+
+    Attributes:
+        name: as it is typed, and kept with each job.
+        default: its value where nothing is chosen.
+        help: what it decides, and which values there are.
+    """
+
+    name: str
+    default: str
+    help: str
+
+
+@runtime_checkable
+class Configurable(Protocol):
+    """What a recipe may offer besides: options, which make another model of it or other work (`tasks.registry.get`)."""
+
+    @property
+    def options(self) -> Sequence[RecipeOption]:
+        """Return what can be chosen."""
+
+    @property
+    def chosen(self) -> Mapping[str, str]:
+        """Return the options of this very recipe that differ from the defaults, each value in its one spelling.
+
+        They are parameters of every job, and so part of its content key.
+        """
+
+    def configured(self, chosen: Mapping[str, str]) -> "Recipe":
+        """Return the recipe with other options.
+
+        Args:
+            chosen: name -> value as typed; names of `options` only. What is not named is as by default.
+
+        Raises:
+            InvalidRequestError: a value that cannot be, with those that can.
+        """
+
+
 @runtime_checkable
 class PublishesReferences(Protocol):
     """What a recipe of another distribution may offer besides: the published figures of its model."""
@@ -286,6 +327,7 @@ class FeedOrder:
         dataset: where the images are.
         start, stop: range over the images that are used (`tasks.datasets.chosen_samples`).
         batch_size: samples per batch.
+        recipe_options: what was chosen of the recipe, name -> value.
     """
 
     recipe: str
@@ -294,6 +336,7 @@ class FeedOrder:
     start: int
     stop: int
     batch_size: int
+    recipe_options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

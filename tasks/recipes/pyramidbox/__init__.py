@@ -1,0 +1,185 @@
+"""PyramidBox on WIDER FACE: 1000 x 1000, faces, the network of yxlijun/Pyramidbox.pytorch; two passes per picture.
+
+Everything that the ModelZoo guide "PyramidBox" spreads over a fork, two scripts and an evaluator. The guide's figures
+lie in `tasks/recipes/references.toml`.
+"""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from npuq.errors import InvalidRequestError
+from tasks import checkpoints, onnx_export
+from tasks.protocols import Array, Dataset, Detections, Prediction, Recipe, RecipeOption, Sample, TensorSpec
+from tasks.recipes.pyramidbox import shapes
+
+if TYPE_CHECKING:
+    import torch
+
+
+SMALLEST_SIDE: Final = 64  #: the third pool and the levels above it need some pixels
+LARGEST_SIDE: Final = 4000
+OFFICIAL_IOU: Final = 0.5  #: of WIDER FACE's own evaluator
+GUIDE_IOU: Final = 0.4  #: of the evaluator that the guide's figures likely come from
+
+
+class Upsampling(StrEnum):
+    """How the corners of a map meet those of the larger one that it is upsampled to."""
+
+    ALIGN_CORNERS = "align_corners"  #: the centres of the corner cells lie on each other; torch up to 0.3
+    HALF_PIXEL = "half_pixel"  #: the edges of the maps do; torch since 0.4, unless told otherwise
+
+
+class PyramidBox:
+    """The recipe; see `tasks.protocols.Recipe` for what each part promises.
+
+    The guide's graph ends in a suppression operator that only Ascend's runtime has, in a fork that is not public. This
+    one ends in corrections and scores of the 83,250 priors, which every runtime can compute; what follows is on the
+    host. Opset 11 instead of the guide's 9, which cannot say how upsampling aligns.
+
+    Args:
+        upsampling: what the weights were trained with. The published ones come from torch 0.3, which knew only
+            `align_corners`, and the public repository that loads the same file says so too; whether the guide's fork
+            did is not known. With the other one, outputs of the golden network change by up to 2.4.
+        side: of the square input in pixels; other sides than the guide's find other faces.
+    """
+
+    id = "pyramidbox"
+    version = 1
+    dataset_format = "widerface"
+    passes: tuple[str, ...] = ("original", "flipped")
+    preprocessing_version = 1
+    dynamic_batch = False  #: one ONNX per batch size; the guide has one image per batch, more do not fit on its chip
+    options: tuple[RecipeOption, ...] = (
+        RecipeOption(
+            name="upsampling",
+            default=Upsampling.ALIGN_CORNERS.value,
+            help="align_corners (weights of torch 0.3, as published) or half_pixel (weights trained with torch >= 0.4)",
+        ),
+        RecipeOption(name="side", default=str(shapes.SIDE), help="of the square input, in pixels"),
+    )
+
+    def __init__(self, *, upsampling: Upsampling = Upsampling.ALIGN_CORNERS, side: int = shapes.SIDE) -> None:
+        self._upsampling = upsampling
+        self._side = side
+        count = shapes.priors(side, side)
+        self.inputs: tuple[TensorSpec, ...] = (TensorSpec(name="image", dtype="float32", shape=("N", 3, side, side)),)
+        self.outputs: tuple[TensorSpec, ...] = (
+            TensorSpec(name="locations", dtype="float32", shape=("N", count, 4)),
+            TensorSpec(name="scores", dtype="float32", shape=("N", count, 2)),
+        )
+
+    @property
+    def chosen(self) -> Mapping[str, str]:
+        """Return the options that differ from the defaults."""
+        now = {"upsampling": self._upsampling.value, "side": str(self._side)}
+        return {option.name: now[option.name] for option in self.options if now[option.name] != option.default}
+
+    def configured(self, chosen: Mapping[str, str]) -> Recipe:
+        """Return the recipe with options; raises InvalidRequestError for values that cannot be."""
+        return PyramidBox(upsampling=_read_upsampling(chosen), side=_read_side(chosen))
+
+    def network(self) -> "torch.nn.Module":
+        """Return the network in eval mode; keys `vgg`, `extras`, `L2Norm*`, `lfpn_*`, `cpm` and heads, as published."""
+        from tasks.recipes.pyramidbox.network import PyramidBoxNet
+
+        return PyramidBoxNet(align_corners=self._upsampling is Upsampling.ALIGN_CORNERS).eval()
+
+    def load_weights(self, network: "torch.nn.Module", path: Path) -> None:
+        """Load a bare state dict, as published, or `{'weight': ...}`, as training saves it, with or without `module.`.
+
+        Raises:
+            CheckpointError: damaged, of another model, or holding more than weights.
+        """
+        checkpoints.load_strictly(network, checkpoints.read_state_dict(path, wrapper="weight"))
+
+    def export(self, network: "torch.nn.Module", onnx_path: Path, batch_size: int | None) -> None:
+        """Write ONNX, opset 11, simplified, of a fixed batch size: `image` to `locations` and `scores` (after softmax).
+
+        Raises:
+            InvalidRequestError: no batch size.
+            ToolMissingError: onnxslim is not installed.
+        """
+        if batch_size is None:
+            raise InvalidRequestError(f"{self.id} is exported for one batch size, as in the guide: name it.")
+        from tasks import onnx_simplification
+        from tasks.recipes.pyramidbox.network import KnownSize, PyramidBoxNet
+
+        if not isinstance(network, PyramidBoxNet):
+            raise TypeError(f"this recipe exports its own network, not {type(network).__name__}")
+        fixed = KnownSize(network, self._side, self._side).eval()
+        onnx_export.write_onnx(fixed, onnx_path, inputs=self.inputs, outputs=self.outputs, batch_size=batch_size)
+        onnx_simplification.simplify(onnx_path)  # upsampling to a known size would compute it from shapes
+
+    def preprocess(self, image_path: Path, pass_name: str = "original") -> Sample:
+        """Return float32 (3, side, side), RGB grey levels minus a mean, the picture (or its mirror image) top left.
+
+        Raises:
+            DatasetError: naming a file that cannot be read.
+        """
+        from tasks.recipes.pyramidbox import preprocess
+
+        return preprocess.prepare(image_path, pass_name, self._side)
+
+    def postprocess(
+        self, outputs: Sequence[Array], metas: Sequence[Mapping[str, Any]], pass_name: str = "original"
+    ) -> list[Prediction]:
+        """Return a pass's votes on each sample, see `postprocess.on_picture`; rows past `len(metas)` are padding.
+
+        Args:
+            outputs: locations (batch, P, 4) and scores (batch, P, 2).
+            metas: one per sample that counts, from `preprocess`.
+            pass_name: of the samples.
+        """
+        from tasks.recipes.pyramidbox import postprocess
+
+        locations, scores = outputs
+        return [
+            postprocess.on_picture(postprocess.on_square(locations[row], scores[row], self._side), meta, pass_name)
+            for row, meta in enumerate(metas)
+        ]
+
+    def merge(self, predictions: Mapping[str, Prediction]) -> Prediction:
+        """Return the faces that the passes' votes elect, at most 750; see `voting.vote`."""
+        from tasks.recipes.pyramidbox import voting
+
+        return voting.vote([found for found in predictions.values() if isinstance(found, Detections)])
+
+    def evaluate(self, predictions: Mapping[str, Prediction], dataset: Dataset) -> dict[str, float]:
+        """Return `AP_easy`, `AP_medium` and `AP_hard` of WIDER FACE at an overlap of 0.5, fractions.
+
+        Raises:
+            DatasetError: an image without a prediction, a prediction without an image, or no dataset of WIDER FACE's.
+        """
+        return _average_precisions(predictions, dataset, OFFICIAL_IOU)
+
+    def evaluation_facts(self, predictions: Mapping[str, Prediction], dataset: Dataset) -> dict[str, Any]:
+        """Return the three at an overlap of 0.4 too (`AP_easy_at_0.4`, ...): likely the guide's evaluator's."""
+        found = _average_precisions(predictions, dataset, GUIDE_IOU)
+        return {f"{name}_at_{GUIDE_IOU}": value for name, value in found.items()}
+
+
+def _average_precisions(predictions: Mapping[str, Prediction], dataset: Dataset, iou: float) -> dict[str, float]:
+    from tasks import widerface_scores
+
+    scores = widerface_scores.score(predictions, dataset, iou=iou)
+    return {"AP_easy": scores.easy, "AP_medium": scores.medium, "AP_hard": scores.hard}
+
+
+def _read_upsampling(chosen: Mapping[str, str]) -> Upsampling:
+    text = chosen.get("upsampling", Upsampling.ALIGN_CORNERS.value)
+    try:
+        return Upsampling(text)
+    except ValueError as error:
+        raise InvalidRequestError(f"upsampling={text}: choose from {', '.join(Upsampling)}") from error
+
+
+def _read_side(chosen: Mapping[str, str]) -> int:
+    text = chosen.get("side", str(shapes.SIDE))
+    if not text.isdecimal() or not SMALLEST_SIDE <= int(text) <= LARGEST_SIDE:
+        raise InvalidRequestError(f"side={text}: pixels, from {SMALLEST_SIDE} to {LARGEST_SIDE}")
+    return int(text)
+
+
+RECIPE: Final[Recipe] = PyramidBox()
