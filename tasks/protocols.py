@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
+from npuq.precision import Precision
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -235,6 +237,15 @@ class Configurable(Protocol):
         Raises:
             InvalidRequestError: a value that cannot be, with those that can.
         """
+
+
+@runtime_checkable
+class PrefersPrecision(Protocol):
+    """What a recipe may offer besides: the precision that its model needs, where a person asks for none."""
+
+    @property
+    def preferred_precision(self) -> Precision:
+        """Return what a submission takes in place of float16."""
 
 
 @runtime_checkable

@@ -76,7 +76,7 @@ def send(session: Session, request: Request) -> "Submission":
     kind, path = request.source()
     run_id = new_run_id()
     spec = request.spec(run_id, kind, digest_of(path), path.name)  # refused before the upload, if it is
-    check_conversions(spec, registry.get(spec.recipe))
+    check_conversions(spec, registry.get(spec.recipe, spec.recipe_options))
     with upload_bar(path) as advance:
         stored = session.client.upload(path, advance)
     if stored.digest != spec.source.digest:

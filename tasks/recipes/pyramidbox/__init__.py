@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from npuq.errors import InvalidRequestError
+from npuq.precision import Precision
 from tasks import checkpoints, onnx_export
 from tasks.protocols import Array, Dataset, Detections, Prediction, Recipe, RecipeOption, Sample, TensorSpec
 from tasks.recipes.pyramidbox import shapes
@@ -50,6 +51,7 @@ class PyramidBox:
     dataset_format = "widerface"
     passes: tuple[str, ...] = ("original", "flipped")
     preprocessing_version = 1
+    preferred_precision = Precision.FP32  #: the guide's; float16 cannot hold the squares that `L2Norm` sums up
     dynamic_batch = False  #: one ONNX per batch size; the guide has one image per batch, more do not fit on its chip
     options: tuple[RecipeOption, ...] = (
         RecipeOption(

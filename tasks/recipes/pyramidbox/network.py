@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tasks.recipes.pyramidbox import shapes
+from tasks.recipes.pyramidbox.shapes import Size
 
 _VGG: Final = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  #: channels and convolutions between the pools
 _FC: Final = 1024
@@ -22,9 +23,6 @@ _NORM_SCALES: Final = (10.0, 8.0, 5.0)
 _NORM_EPSILON: Final = 1e-10
 _BOX: Final = 4
 _RIVALS: Final = 3  # scores of which the greatest counts
-
-Size = tuple[int, int]
-"""Rows and columns of a map."""
 
 
 class Heads(NamedTuple):
@@ -78,7 +76,7 @@ class PyramidBoxNet(nn.Module):
 
     def at_size(self, image: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
         """Return the same of an image whose size is known beforehand, so that a traced graph computes no shapes."""
-        sizes = _sizes(height, width)
+        sizes = shapes.sizes(height, width)
         maps = self.feature_maps(image, sizes)
         locations = [
             _rows(layer(x)[:, :_BOX], size) for layer, x, size in zip(self.loc_layers, maps, sizes, strict=True)
@@ -91,7 +89,7 @@ class PyramidBoxNet(nn.Module):
 
     def heads(self, image: Tensor) -> Heads:
         """Return everything that the network says before softmax, of heads too."""
-        sizes = _sizes(*image.shape[2:])
+        sizes = shapes.sizes(*image.shape[2:])
         maps = self.feature_maps(image, sizes)
         locations = [layer(x) for layer, x in zip(self.loc_layers, maps, strict=True)]
         scores = [layer(x) for layer, x in zip(self.conf_layers, maps, strict=True)]
@@ -110,14 +108,17 @@ class PyramidBoxNet(nn.Module):
 
     def feature_maps(self, image: Tensor, sizes: Sequence[Size]) -> list[Tensor]:
         """Return the six maps that the heads look at, (N, 512, rows, columns) of the sizes given."""
+        return [module(x) for module, x in zip(self.cpm, self.context_inputs(image, sizes), strict=True)]
+
+    def context_inputs(self, image: Tensor, sizes: Sequence[Size]) -> list[Tensor]:
+        """Return the six maps of the pyramid, before their context is looked at."""
         conv3, conv4, conv5, fc7 = self._backbone(image)
         conv6 = functional.relu(self.extras[1](functional.relu(self.extras[0](fc7))))
         conv7 = functional.relu(self.extras[3](functional.relu(self.extras[2](conv6))))
         low5 = self._fuse(0, fc7, conv5, sizes[2])
         low4 = self._fuse(1, low5, conv4, sizes[1])
         low3 = self._fuse(2, low4, conv3, sizes[0])
-        normed = (self.L2Norm3_3(low3), self.L2Norm4_3(low4), self.L2Norm5_3(low5))
-        return [module(x) for module, x in zip(self.cpm, (*normed, fc7, conv6, conv7), strict=True)]
+        return [self.L2Norm3_3(low3), self.L2Norm4_3(low4), self.L2Norm5_3(low5), fc7, conv6, conv7]
 
     def _backbone(self, image: Tensor) -> list[Tensor]:
         taps, x = [], image
@@ -224,10 +225,6 @@ def _head_logits(scores: Tensor, level: int) -> Tensor:
 
 def _greatest(scores: Tensor) -> Tensor:
     return scores.max(dim=1, keepdim=True).values
-
-
-def _sizes(height: int, width: int) -> list[Size]:
-    return list(zip(shapes.cells(height), shapes.cells(width), strict=True))
 
 
 def _rows(x: Tensor, size: Size) -> Tensor:

@@ -26,7 +26,7 @@ def priors(height: int, width: int) -> Array:
     """
     levels = [
         _level(level, rows, columns, height, width)
-        for level, rows, columns in zip(shapes.LEVELS, shapes.cells(height), shapes.cells(width), strict=True)
+        for level, (rows, columns) in zip(shapes.LEVELS, shapes.sizes(height, width), strict=True)
     ]
     table = np.concatenate(levels).astype(np.float32)
     table.flags.writeable = False

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Final
 
+Size = tuple[int, int]
+"""Rows and columns of a map."""
+
 SIDE: Final = 1000  #: pixels of both sides of the input, in the guide
 
 
@@ -38,6 +41,11 @@ def cells(side: int) -> tuple[int, ...]:
     return tuple(found)
 
 
+def sizes(height: int, width: int) -> list[Size]:
+    """Return the sizes of the maps of an input of so many pixels, finest first."""
+    return list(zip(cells(height), cells(width), strict=True))
+
+
 def priors(height: int, width: int) -> int:
     """Return the number of priors, one per cell of each map: 83,250 for an input of 1000 x 1000."""
-    return sum(rows * columns for rows, columns in zip(cells(height), cells(width), strict=True))
+    return sum(rows * columns for rows, columns in sizes(height, width))
