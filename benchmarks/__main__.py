@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from benchmarks import chip_busy, gap, latency, submission, throughput
+from benchmarks import chip_busy, gap, latency, submission, throughput, widerface
 from benchmarks.figures import Figure, table
 
 BENCHMARKS: Final[Mapping[str, Callable[[Path], list[Figure]]]] = {
@@ -21,6 +21,7 @@ BENCHMARKS: Final[Mapping[str, Callable[[Path], list[Figure]]]] = {
     "throughput": throughput.measure,
     "submission": submission.measure,
     "chip_busy": chip_busy.measure,
+    "widerface": widerface.measure,
 }
 
 

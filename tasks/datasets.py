@@ -26,6 +26,7 @@ from tasks.dataset_manifest import FileEntry, Manifest, SampleEntry
 from tasks.datasets_coco import CocoFormat
 from tasks.datasets_imagenet import ImageNetFormat
 from tasks.datasets_voc import VocFormat
+from tasks.datasets_widerface import WiderFormat
 from tasks.image_lists import ImageList
 from tasks.protocols import Dataset
 from tasks.steps import DatasetRef, ImageListRef
@@ -35,6 +36,7 @@ FORMATS: Final[Mapping[str, DatasetFormat]] = {
     "imagenet": ImageNetFormat(),
     "voc": VocFormat(),
     "coco": CocoFormat(),
+    "widerface": WiderFormat(),
 }
 _SHOWN: Final = 3
 

@@ -58,11 +58,19 @@ def write_coco(folder: Path, *, images: int, seed: int) -> str:
     return demo_coco.write(folder, images=images, seed=seed)
 
 
+def write_widerface(folder: Path, *, images: int, seed: int) -> str:
+    """Write drawn faces of many sizes; see `tasks.demo_widerface`, and `DemoWriter` for the rest."""
+    from tasks import demo_widerface
+
+    return demo_widerface.write(folder, images=images, seed=seed)
+
+
 #: Format, as in `tasks.datasets.FORMATS` -> what writes a dataset of it.
 DEMO_SETS: Final[Mapping[str, DemoWriter]] = {
     "imagenet": write_imagenet,
     "voc": write_voc,
     "coco": write_coco,
+    "widerface": write_widerface,
 }
 
 

@@ -6,7 +6,7 @@ Planning on a laptop needs what recipes say of themselves, and no array: this mo
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
 
 from npuq.precision import Precision
 
@@ -138,6 +138,32 @@ class CocoTruth(Protocol):
 
     def coco_image_id(self, image_id: str) -> int:
         """Return the number by which annotations name an image; raises DatasetError for an unknown id."""
+
+
+#: What a face of WIDER FACE may count for, each harder than the one before.
+WIDER_DIFFICULTIES: Final = ("easy", "medium", "hard")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WiderFaces:
+    """What is true of one image of WIDER FACE.
+
+    Attributes:
+        boxes: float64 (N, 4), x y width height in pixels, as in the files; the official ones have faces without a size,
+            and one of negative width.
+        counted: difficulty -> bool (N,), the faces that are to be found. Finding another one counts for nothing.
+    """
+
+    boxes: Array
+    counted: Mapping[str, Array]
+
+
+@runtime_checkable
+class WiderTruth(Protocol):
+    """What a WIDER FACE dataset knows besides: the faces in its images."""
+
+    def faces(self, image_id: str) -> WiderFaces:
+        """Return the faces of an image, maybe none; raises DatasetError for an unknown id."""
 
 
 class Recipe(Protocol):
