@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 SMALLEST_SIDE: Final = 64  #: the third pool and the levels above it need some pixels
 LARGEST_SIDE: Final = 4000
-OFFICIAL_IOU: Final = 0.5  #: of WIDER FACE's own evaluator
-GUIDE_IOU: Final = 0.4  #: of the evaluator that the guide's figures likely come from
 
 
 class Upsampling(StrEnum):
@@ -154,19 +152,17 @@ class PyramidBox:
         Raises:
             DatasetError: an image without a prediction, a prediction without an image, or no dataset of WIDER FACE's.
         """
-        return _average_precisions(predictions, dataset, OFFICIAL_IOU)
+        from tasks import widerface_scores
+
+        return widerface_scores.score(predictions, dataset).metrics()
 
     def evaluation_facts(self, predictions: Mapping[str, Prediction], dataset: Dataset) -> dict[str, Any]:
-        """Return the three at an overlap of 0.4 too (`AP_easy_at_0.4`, ...): likely the guide's evaluator's."""
-        found = _average_precisions(predictions, dataset, GUIDE_IOU)
-        return {f"{name}_at_{GUIDE_IOU}": value for name, value in found.items()}
+        """Return what `tasks.widerface_scores.facts` does, and `AP_easy_at_0.4`, ...: likely what the guide shows."""
+        from tasks import widerface_scores
 
-
-def _average_precisions(predictions: Mapping[str, Prediction], dataset: Dataset, iou: float) -> dict[str, float]:
-    from tasks import widerface_scores
-
-    scores = widerface_scores.score(predictions, dataset, iou=iou)
-    return {"AP_easy": scores.easy, "AP_medium": scores.medium, "AP_hard": scores.hard}
+        found = widerface_scores.facts(predictions, dataset)
+        ports = found["iou"][str(widerface_scores.PORTS_IOU)]
+        return found | {f"{name}_at_{widerface_scores.PORTS_IOU}": value for name, value in ports.items()}
 
 
 def _read_upsampling(chosen: Mapping[str, str]) -> Upsampling:

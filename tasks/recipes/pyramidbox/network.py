@@ -115,10 +115,20 @@ class PyramidBoxNet(nn.Module):
         conv3, conv4, conv5, fc7 = self._backbone(image)
         conv6 = functional.relu(self.extras[1](functional.relu(self.extras[0](fc7))))
         conv7 = functional.relu(self.extras[3](functional.relu(self.extras[2](conv6))))
-        low5 = self._fuse(0, fc7, conv5, sizes[2])
-        low4 = self._fuse(1, low5, conv4, sizes[1])
-        low3 = self._fuse(2, low4, conv3, sizes[0])
+        low3, low4, low5 = self.pyramid([conv3, conv4, conv5], fc7, sizes)
         return [self.L2Norm3_3(low3), self.L2Norm4_3(low4), self.L2Norm5_3(low5), fc7, conv6, conv7]
+
+    def pyramid(self, laterals: Sequence[Tensor], top: Tensor, sizes: Sequence[Size]) -> list[Tensor]:
+        """Return the laterals, finest first, each multiplied by what comes from above; `sizes` begin with theirs."""
+        fused: list[Tensor] = []
+        x = top
+        for level, topdown, later in zip((2, 1, 0), self.lfpn_topdown, self.lfpn_later, strict=True):
+            larger = functional.interpolate(
+                functional.relu(topdown(x)), size=sizes[level], mode="bilinear", align_corners=self._align_corners
+            )
+            x = functional.relu(larger * later(laterals[level]))
+            fused.insert(0, x)
+        return fused
 
     def _backbone(self, image: Tensor) -> list[Tensor]:
         taps, x = [], image
@@ -127,12 +137,6 @@ class PyramidBoxNet(nn.Module):
             if number in _TAPS:
                 taps.append(x)
         return [*taps, x]
-
-    def _fuse(self, step: int, top: Tensor, lateral: Tensor, size: Size) -> Tensor:
-        """Return a map of the pyramid: the coarser one, upsampled to `size`, times what `lateral` becomes."""
-        x = functional.relu(self.lfpn_topdown[step](top))
-        larger = functional.interpolate(x, size=size, mode="bilinear", align_corners=self._align_corners)
-        return functional.relu(larger * self.lfpn_later[step](lateral))
 
 
 class KnownSize(nn.Module):

@@ -2,9 +2,8 @@
 
 from pathlib import PurePosixPath
 
-import numpy as np
-
 from tasks.protocols import Detections
+from tasks.widerface_rounding import as_written
 
 
 def path_of(image_id: str) -> PurePosixPath:
@@ -18,7 +17,7 @@ def text_of(image_id: str, faces: Detections) -> str:
     A line is `x y width height score`: pixels with one decimal, sides counted with both ends (one more than the
     difference), the score with three.
     """
-    boxes = faces.boxes.astype(np.float64)
-    table = np.column_stack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2] + 1, faces.scores])
-    lines = [f"{x:.1f} {y:.1f} {width:.1f} {height:.1f} {score:.3f}" for x, y, width, height, score in table]
+    written = as_written(faces)
+    rows = zip(written.boxes.tolist(), written.scores.tolist(), strict=True)
+    lines = [f"{x:.1f} {y:.1f} {width:.1f} {height:.1f} {score:.3f}" for (x, y, width, height), score in rows]
     return "\n".join([f"{image_id}.jpg", str(len(lines)), *lines, ""])
