@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 import torch
 
+from npuq.errors import InvalidRequestError
 from tasks import export, onnx_export, registry
 from tasks.protocols import Array, Detections, Recipe, TensorSpec
 from tasks.recipes.pyramidbox import postprocess, result_files, shapes
@@ -149,6 +150,8 @@ def test_exported_graph_computes_what_torch_does(network: PyramidBoxNet, tmp_pat
     assert not {"Shape", "Gather", "Loop", "If"} & {node.op_type for node in model.graph.node}
     agreement = export.compare(recipe, network, path, 1)
     assert agreement.max_abs_difference <= agreement.tolerance
+    with pytest.raises(InvalidRequestError, match="one batch size"):
+        recipe.export(network, path, None)
 
 
 @pytest.mark.parametrize("upsampling", CASES)
