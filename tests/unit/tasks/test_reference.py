@@ -58,7 +58,7 @@ class FakeRecipe:
 def recipe(monkeypatch: pytest.MonkeyPatch) -> FakeRecipe:
     """The only recipe there is."""
     fake = FakeRecipe()
-    monkeypatch.setattr(registry, "get", lambda _: fake)
+    monkeypatch.setattr(registry, "get", lambda *_: fake)
     return fake
 
 
