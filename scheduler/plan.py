@@ -32,7 +32,7 @@ from npuq.specs import RunSpec, SourceKind, derived_id
 from npuq.states import DeviceKind, DeviceState, JobKind
 from scheduler.shards import shard_ranges
 from tasks.atc_request import input_shapes, merged, recipe_table
-from tasks.protocols import Configurable, Recipe
+from tasks.protocols import Configurable, PredictsAnySize, Recipe
 
 #: What stands in the history where a conversion has its precision.
 REFERENCE: Final = "reference"
@@ -97,10 +97,25 @@ def plan_run(
         raise InvalidRequestError(
             f"the list has {spec.images.count} images and {dataset.name} has {dataset.samples}: it is another dataset's"
         )
+    check_sizes(spec, recipe)
     check_conversions(spec, recipe)
     check_soc_version(spec.soc_version, devices)
     place = _NOWHERE if spec.reference else _find_place(spec, devices)
     return _Graph(spec=spec, recipe=recipe, dataset=dataset, place=place).build()
+
+
+def check_sizes(spec: RunSpec, recipe: Recipe) -> None:
+    """Refuse a recipe whose inputs have any size where a chip's model would have to have one.
+
+    Raises:
+        InvalidRequestError: with what to do instead.
+    """
+    if isinstance(recipe, PredictsAnySize) and not spec.reference and set(spec.goals) != {JobKind.EXPORT}:
+        chosen = ", ".join(f"{name}={value}" for name, value in spec.recipe_options.items())
+        raise InvalidRequestError(
+            f"{recipe.id} with {chosen} shows its network pictures of any size, and a chip's model has one: score the "
+            f"ONNX on a CPU (npuq submit evaluate {recipe.id} --reference), or leave that option out"
+        )
 
 
 def check_conversions(spec: RunSpec, recipe: Recipe) -> None:

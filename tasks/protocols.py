@@ -3,7 +3,7 @@
 Planning on a laptop needs what recipes say of themselves, and no array: this module imports no numpy.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
@@ -262,6 +262,22 @@ class Configurable(Protocol):
 
         Raises:
             InvalidRequestError: a value that cannot be, with those that can.
+        """
+
+
+@runtime_checkable
+class PredictsAnySize(Protocol):
+    """What a recipe may be besides: one that shows its network each picture in several sizes, and in its own ones.
+
+    A chip's model has one size of input, so runs of such a recipe are references (`tasks.reference`).
+    """
+
+    def predict_picture(self, image_path: Path, run: Callable[[Array], Sequence[Array]]) -> Mapping[str, Prediction]:
+        """Return what each pass predicts for a picture; raises DatasetError naming a file that cannot be read.
+
+        Args:
+            image_path: the picture.
+            run: executes the ONNX on float32 (1, C, H, W), whatever the last two; returns its outputs.
         """
 
 

@@ -131,3 +131,11 @@ class Reference:
         bool,
         typer.Option("--reference", help="Score the ONNX in float32 on a CPU: the baseline of an accuracy drop."),
     ] = False
+    test_scales: Annotated[
+        str | None,
+        typer.Option(
+            "--test-scales",
+            metavar="guide|reference",
+            help="Short for --recipe-option test_scales=...: how large a recipe that asks shows pictures.",
+        ),
+    ] = None

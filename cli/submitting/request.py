@@ -46,6 +46,7 @@ class Request:
     priority: int = 0
     name: str | None = None
     recipe_option: Sequence[str] | None = None
+    test_scales: str | None = None
 
     @classmethod
     def of(cls, options: Run, goals: Sequence[JobKind]) -> Self:
@@ -145,7 +146,8 @@ class Request:
 
     def recipe_options(self) -> dict[str, str]:
         """Return what was chosen of the recipe, name -> value; raises InvalidRequestError."""
-        pairs = [typed.partition("=") for typed in self.recipe_option or ()]
+        typed = [*(self.recipe_option or ()), *([f"test_scales={self.test_scales}"] if self.test_scales else [])]
+        pairs = [option.partition("=") for option in typed]
         chosen = {name.strip().replace("-", "_"): value.strip() for name, _, value in pairs}
         if not all(chosen.values()) or len(chosen) < len(pairs):
             raise InvalidRequestError(
@@ -196,7 +198,7 @@ def check_names(session: Session, request: Request) -> "DatasetRecord | None":
     """
     from tasks import registry
 
-    if request.recipe not in registry.names() or request.recipe_option:
+    if request.recipe not in registry.names() or request.recipe_options():
         registry.get(request.recipe, request.recipe_options())
     if request.dataset is None:
         return None

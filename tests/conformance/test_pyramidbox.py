@@ -16,6 +16,7 @@ from tasks.protocols import Array, Detections, Recipe, TensorSpec
 from tasks.recipes.pyramidbox import postprocess, result_files, shapes
 from tasks.recipes.pyramidbox.network import PyramidBoxNet
 from tests.goldens import trees, weights
+from worker.onnx_session import OnnxSession
 
 #: Loading and running 57 million weights takes its time where other tests run beside.
 pytestmark = pytest.mark.timeout(300)
@@ -161,6 +162,23 @@ def test_either_upsampling_survives_the_export(network: PyramidBoxNet, upsamplin
         expected = pyramid(*(torch.from_numpy(feed) for feed in feeds.values()))
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs.numpy(), rtol=0, atol=1e-5 * max(1.0, float(theirs.abs().max())))
+
+
+def test_onnx_of_any_size_computes_what_torch_does(network: PyramidBoxNet, tmp_path: Path) -> None:
+    """At the scales of the reference: exported once, it takes odd and even sizes."""
+    recipe = registry.get("pyramidbox", {"side": "64", "test_scales": "reference"})
+    recipe.export(network, tmp_path / "any.onnx", 1)
+    session = OnnxSession(tmp_path / "any.onnx")
+    for height, width in ((100, 133), (65, 70)):
+        image = weights.input_tensor(0, f"any:{width}", (1, 3, height, width), scale=50.0)
+        session.bind([image.shape])
+        found = session.run([image])
+        with torch.inference_mode():
+            expected = network(torch.from_numpy(image))
+        assert found[0].shape == (1, shapes.priors(height, width), 4)
+        for ours, theirs in zip(found, expected, strict=True):
+            np.testing.assert_allclose(ours, theirs.numpy(), rtol=0, atol=TOLERANCE)
+    session.close()
 
 
 class _Pyramid(torch.nn.Module):

@@ -4,10 +4,10 @@ Everything that the ModelZoo guide "PyramidBox" spreads over a fork, two scripts
 lie in `tasks/recipes/references.toml`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from npuq.errors import InvalidRequestError
 from npuq.precision import Precision
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
 
 
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
 SMALLEST_SIDE: Final = 64  #: the third pool and the levels above it need some pixels
 LARGEST_SIDE: Final = 4000
 
@@ -28,6 +30,13 @@ class Upsampling(StrEnum):
 
     ALIGN_CORNERS = "align_corners"  #: the centres of the corner cells lie on each other; torch up to 0.3
     HALF_PIXEL = "half_pixel"  #: the edges of the maps do; torch since 0.4, unless told otherwise
+
+
+class Scales(StrEnum):
+    """At which scales a picture is looked at."""
+
+    GUIDE = "guide"  #: one, in a square of a fixed size
+    REFERENCE = "reference"  #: several, each as large as it comes out; see `reference_scales`
 
 
 class PyramidBox:
@@ -49,6 +58,7 @@ class PyramidBox:
     dataset_format = "widerface"
     passes: tuple[str, ...] = ("original", "flipped")
     preprocessing_version = 1
+    _test_scales = Scales.GUIDE
     preferred_precision = Precision.FP32  #: the guide's; float16 cannot hold the squares that `L2Norm` sums up
     dynamic_batch = False  #: one ONNX per batch size; the guide has one image per batch, more do not fit on its chip
     options: tuple[RecipeOption, ...] = (
@@ -58,6 +68,11 @@ class PyramidBox:
             help="align_corners (weights of torch 0.3, as published) or half_pixel (weights trained with torch >= 0.4)",
         ),
         RecipeOption(name="side", default=str(shapes.SIDE), help="of the square input, in pixels"),
+        RecipeOption(
+            name="test_scales",
+            default=Scales.GUIDE.value,
+            help="guide (one) or reference (several, without padding: for evaluate --reference only)",
+        ),
     )
 
     def __init__(self, *, upsampling: Upsampling = Upsampling.ALIGN_CORNERS, side: int = shapes.SIDE) -> None:
@@ -73,12 +88,15 @@ class PyramidBox:
     @property
     def chosen(self) -> Mapping[str, str]:
         """Return the options that differ from the defaults."""
-        now = {"upsampling": self._upsampling.value, "side": str(self._side)}
+        now = {"upsampling": self._upsampling.value, "side": str(self._side), "test_scales": self._test_scales.value}
         return {option.name: now[option.name] for option in self.options if now[option.name] != option.default}
 
     def configured(self, chosen: Mapping[str, str]) -> Recipe:
         """Return the recipe with options; raises InvalidRequestError for values that cannot be."""
-        return PyramidBox(upsampling=_read_upsampling(chosen), side=_read_side(chosen))
+        scales = _read(Scales, chosen, "test_scales", Scales.GUIDE)
+        kind = PyramidBox if scales is Scales.GUIDE else AnySizePyramidBox
+        upsampling = _read(Upsampling, chosen, "upsampling", Upsampling.ALIGN_CORNERS)
+        return kind(upsampling=upsampling, side=_read_side(chosen))
 
     def network(self) -> "torch.nn.Module":
         """Return the network in eval mode; keys `vgg`, `extras`, `L2Norm*`, `lfpn_*`, `cpm` and heads, as published."""
@@ -165,12 +183,41 @@ class PyramidBox:
         return found | {f"{name}_at_{widerface_scores.PORTS_IOU}": value for name, value in ports.items()}
 
 
-def _read_upsampling(chosen: Mapping[str, str]) -> Upsampling:
-    text = chosen.get("upsampling", Upsampling.ALIGN_CORNERS.value)
+class AnySizePyramidBox(PyramidBox):
+    """The recipe at the reference's scales: its ONNX takes any size, and is compared with torch at `side`."""
+
+    passes = ("original", "flipped", "shrunk", "enlarged")
+    _test_scales = Scales.REFERENCE
+
+    def export(self, network: "torch.nn.Module", onnx_path: Path, batch_size: int | None) -> None:
+        """Write ONNX, opset 11, with open height and width.
+
+        Raises:
+            InvalidRequestError: a batch of another size than 1: no two pictures have the same size.
+        """
+        if batch_size != 1:
+            raise InvalidRequestError(f"{self.id} at the scales of the reference takes one picture at a time.")
+        axes = {"image": {2: "H", 3: "W"}, "locations": {1: "P"}, "scores": {1: "P"}}
+        onnx_export.write_onnx(
+            network, onnx_path, inputs=self.inputs, outputs=self.outputs, batch_size=batch_size, open_axes=axes
+        )
+
+    def predict_picture(self, image_path: Path, run: Callable[[Array], Sequence[Array]]) -> Mapping[str, Prediction]:
+        """Return the votes of each pass; see `reference_scales.predict`."""
+        import numpy as np
+
+        from tasks import images
+        from tasks.recipes.pyramidbox import reference_scales
+
+        return reference_scales.predict(np.asarray(images.read_rgb(image_path)), run)
+
+
+def _read(kind: type[_Choice], chosen: Mapping[str, str], name: str, default: _Choice) -> _Choice:
+    text = chosen.get(name, default.value)
     try:
-        return Upsampling(text)
+        return kind(text)
     except ValueError as error:
-        raise InvalidRequestError(f"upsampling={text}: choose from {', '.join(Upsampling)}") from error
+        raise InvalidRequestError(f"{name}={text}: choose from {', '.join(kind)}") from error
 
 
 def _read_side(chosen: Mapping[str, str]) -> int:

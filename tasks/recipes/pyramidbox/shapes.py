@@ -37,7 +37,7 @@ def cells(side: int) -> tuple[int, ...]:
     """Return how many cells the maps of `LEVELS` have along a side of so many pixels."""
     found = [side // level.step for level in LEVELS[:_POOLED]]
     for _ in LEVELS[_POOLED:]:
-        found.append(-(-found[-1] // 2))
+        found.append((found[-1] + 1) // 2)  # of no negative number: a traced graph rounds those towards 0
     return tuple(found)
 
 

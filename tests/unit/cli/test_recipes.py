@@ -25,6 +25,7 @@ def test_a_recipe_shows_what_can_be_chosen(npuq: Npuq) -> None:
     assert {option["name"]: option["default"] for option in shown["options"]} == {
         "upsampling": "align_corners",
         "side": "1000",
+        "test_scales": "guide",
     }
     assert (shown["passes"], shown["precision"]) == (["original", "flipped"], "fp32")
     plain = json.loads(npuq("recipes", "show", "mobilenet_v1", "-o", "json").out)
