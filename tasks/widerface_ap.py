@@ -123,14 +123,13 @@ def _overlaps(found: Array, true: Array) -> Array:
     0 where a box is not a number. Operations are in the order of the published tool, which decides at the threshold.
     """
     with np.errstate(invalid="ignore", over="ignore"):
-        start, end = found[:, None, :2], (found[:, 2:] + found[:, :2])[:, None]
-        true_start, true_end = true[None, :, :2], (true[:, 2:] + true[:, :2])[None]
-        sides = np.minimum(end, true_end) - np.maximum(start, true_start) + 1
-        shared = sides[..., 0] * sides[..., 1]
-        touching = (sides > 0).all(axis=2)
-        areas, true_areas = (
-            np.prod(last - first + 1, axis=2) for first, last in ((start, end), (true_start, true_end))
+        end, true_end = found[:, 2:] + found[:, :2], true[:, 2:] + true[:, :2]
+        wide, high = (
+            np.minimum.outer(end[:, axis], true_end[:, axis]) - np.maximum.outer(found[:, axis], true[:, axis]) + 1
+            for axis in (0, 1)
         )
-        union = areas + true_areas - shared
-    overlaps = np.divide(shared, union, out=np.zeros_like(shared), where=touching)
+        shared = wide * high
+        area, true_area = (np.prod(last - first[:, :2] + 1, axis=1) for first, last in ((found, end), (true, true_end)))
+        union = np.add.outer(area, true_area) - shared
+        overlaps = np.divide(shared, union, out=np.zeros_like(shared), where=(wide > 0) & (high > 0))
     return np.where(overlaps > 0, overlaps, 0.0)

@@ -4,17 +4,17 @@ All four list the same events and files in the same order. `wider_face_val.mat` 
 the numbers, from 1, of the faces that count for one difficulty; in one byte each, or in two where an image has more
 than 255. Lists are joined by position, so files that do not list the same are refused.
 
-Files come from users: scipy reads them, nothing in them is run or unpickled, and what leads it astray is damaged.
+Files come from users: nothing in them is run or unpickled (`tasks.mat_files`), and what they say is checked.
 Registering a dataset comes through here, on a laptop too: numpy and scipy are imported when a file is read.
 """
 
-import io
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from npuq.errors import DatasetError, ToolMissingError
+from npuq.errors import DatasetError
+from tasks import mat_files
 from tasks.protocols import WIDER_DIFFICULTIES
 
 if TYPE_CHECKING:
@@ -126,22 +126,12 @@ def _refuse_others(listed: Sequence[str], image_ids: Sequence[str], path: str) -
 
 
 def _load(content: bytes, path: str, *names: str) -> dict[str, "Array"]:
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise ToolMissingError(
-            f"Reading WIDER FACE's .mat files needs scipy: {error}. Install it: pip install 'npuq[worker]'."
-        ) from error
     if len(content) > MAX_BYTES:
         raise _damaged(path, f"it has {len(content)} bytes")
     try:
-        found = loadmat(io.BytesIO(content), variable_names=names)
-    except Exception as error:  # scipy's reader ends a damaged file with whichever error it happens to meet
-        raise _damaged(path, f"it cannot be read ({type(error).__name__}: {error})") from error
-    missing = [name for name in names if name not in found]
-    if missing:
-        raise _damaged(path, f"it has no {', '.join(missing)}")
-    return {name: found[name] for name in names}
+        return mat_files.read(content, *names)
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
 
 
 def _image_ids(variables: Mapping[str, "Array"], path: str) -> list[str]:

@@ -74,8 +74,8 @@ def _overlap(row: Sequence[float], face: Sequence[float]) -> float:
 
 
 def _area(recall: Sequence[float], precision: Sequence[float]) -> float:
-    area, before = 0.0, 0.0
-    for place, reached in enumerate(recall):
-        area += (reached - before) * max(precision[place:])
-        before = reached
+    area, best = 0.0, 0.0
+    for place in reversed(range(THRESHOLDS)):
+        best = max(best, precision[place])
+        area += best * (recall[place] - (recall[place - 1] if place else 0.0))
     return area
