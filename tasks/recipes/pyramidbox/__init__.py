@@ -59,7 +59,7 @@ class PyramidBox:
     passes: tuple[str, ...] = ("original", "flipped")
     preprocessing_version = 1
     _test_scales = Scales.GUIDE
-    preferred_precision = Precision.FP32  #: the guide's; float16 cannot hold the squares that `L2Norm` sums up
+    preferred_precision = Precision.FP32  #: the guide's: the squares that `L2Norm` sums up easily exceed float16
     dynamic_batch = False  #: one ONNX per batch size; the guide has one image per batch, more do not fit on its chip
     options: tuple[RecipeOption, ...] = (
         RecipeOption(
