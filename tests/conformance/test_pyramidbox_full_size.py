@@ -1,7 +1,7 @@
 """PyramidBox at its full size: pictures of 1000 x 1000 through torch, onnxruntime and the emulated chip.
 
-One such picture costs 1.5 trillion operations, and what is shown here is shown at a reduced size elsewhere: so these tests
-run when they are asked for, with `NPUQ_FULL_SIZE=1` (minutes on two cores).
+One such picture costs 1.5 trillion operations, and what is shown here is shown at a reduced size elsewhere. So these
+tests run where they are asked for, with `NPUQ_FULL_SIZE=1`: minutes on two cores.
 """
 
 import json
