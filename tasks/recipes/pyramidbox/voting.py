@@ -25,26 +25,34 @@ def vote(passes: Sequence[Detections]) -> Detections:
     scores = np.concatenate([found.scores for found in passes]).astype(np.float64)
     labels = np.concatenate([found.labels for found in passes])
     order = np.argsort(-scores, kind="stable")
-    boxes, scores = boxes[order], scores[order]
-    faces = [(boxes[0], scores[0])] if len(scores) == 1 else _elect(boxes, scores)
+    table = np.concatenate([boxes[order], scores[order, None]], axis=1).T.copy()
+    faces = table.T if len(scores) == 1 else _elect(table)
     return Detections(
-        boxes=np.array([box for box, _ in faces], dtype=np.float32).reshape(-1, 4),
-        scores=np.array([score for _, score in faces], dtype=np.float32),
+        boxes=faces[:, :4].astype(np.float32),
+        scores=faces[:, 4].astype(np.float32),
         labels=labels[: len(faces)],  # all are the same
     )
 
 
-def _elect(boxes: Array, scores: Array) -> list[tuple[Array, Array]]:
-    """Return the box (4,) and the score of each face; boxes (N, 4) and scores (N,) come best first."""
-    faces: list[tuple[Array, Array]] = []
-    areas = np.prod(boxes[:, 2:] - boxes[:, :2] + 1, axis=1)
-    while len(boxes) and len(faces) < MOST:
-        near, far = np.maximum(boxes[:, :2], boxes[0, :2]), np.minimum(boxes[:, 2:], boxes[0, 2:])
-        shared = np.prod(np.maximum(far - near + 1, 0), axis=1)
-        voters = shared / (areas + areas[0] - shared) >= OVERLAP
+def _elect(table: Array) -> Array:
+    """Return the faces, float64 (M, 5); the table (5, N) of x1, y1, x2, y2 and score comes best first."""
+    faces: list[Array] = []
+    while table.shape[1] and len(faces) < MOST:
+        voters = _overlaps_with_first(table) >= OVERLAP
         voters[0] = True  # whatever its shape, or the loop would not end
-        if np.count_nonzero(voters) > 1:
-            weights = scores[voters]
-            faces.append((weights @ boxes[voters] / weights.sum(), scores[0]))
-        boxes, scores, areas = boxes[~voters], scores[~voters], areas[~voters]
-    return faces
+        chosen = np.flatnonzero(voters)
+        if len(chosen) > 1:
+            group = table.take(chosen, axis=1)
+            faces.append(np.append(group[:4] @ group[4] / group[4].sum(), table[4, 0]))
+        table = table.take(np.flatnonzero(~voters), axis=1)  # several times faster than [:, ~voters]
+    return np.array(faces).reshape(-1, 5)
+
+
+def _overlaps_with_first(table: Array) -> Array:
+    """Return float64 (N,): intersection over union of each box with the first one; both ends of a side count."""
+    sides = table[2:4] - table[:2] + 1
+    areas = sides[0] * sides[1]
+    inner = np.maximum(np.minimum(table[2:4], table[2:4, :1]) - np.maximum(table[:2], table[:2, :1]) + 1, 0)
+    shared = inner[0] * inner[1]
+    overlaps: Array = shared / (areas + areas[0] - shared)
+    return overlaps
