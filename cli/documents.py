@@ -45,7 +45,7 @@ DEVICE_DETAIL_FIELDS: Final = (*DEVICE_FIELDS, "cause", "since", "phy_id", "memo
 DEVICE_EVENT_FIELDS: Final = ("event_id", "device_id", "at", "state", "cause", "reason")
 RESULT_FIELDS: Final = (
     *("result_id", "run_id", "job_id", "kind", "recipe", "recipe_version", "dataset", "dataset_digest", "samples"),
-    *("dataset_samples", "images_digest", "partial"),
+    *("recipe_options", "dataset_samples", "images_digest", "partial"),
     *("soc_version", "device_id", "emulated", "batch_size", "precision", "quality"),
     *(f"metrics.{name}" for name in METRICS),
     *("units", "toolchain", "om_digest", "created_at"),
@@ -195,6 +195,7 @@ def result_document(result: ResultRecord) -> dict[str, Any]:
         "kind": result.kind,
         "recipe": result.recipe,
         "recipe_version": result.recipe_version,
+        "recipe_options": dict(result.recipe_options),
         "dataset": result.dataset,
         "dataset_digest": result.dataset_digest,
         "samples": result.samples,

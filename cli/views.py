@@ -186,7 +186,7 @@ def results_view(now: datetime) -> View[ResultRecord]:
     return View(
         columns=(
             Column(header="RESULT", text=lambda result: result.result_id[:SHORT_JOB]),
-            Column(header="RECIPE", text=lambda result: result.recipe),
+            Column(header="RECIPE", text=lambda result: result.variant),
             Column(header="CHIP", text=_result_chip),
             Column(header="BATCH", text=lambda result: str(result.batch_size), right=True),
             Column(header="PRECISION", text=lambda result: result.precision),

@@ -293,6 +293,18 @@ class ResultRecord:
             return self.facts.get("params", {}).get("limit") is not None
         return self.samples < self.dataset_samples
 
+    @property
+    def recipe_options(self) -> Mapping[str, str]:
+        """Return what was chosen of the recipe; where that is anything, published figures are of something else."""
+        options: Mapping[str, str] = self.facts.get("params", {}).get("recipe_options", {})
+        return options
+
+    @property
+    def variant(self) -> str:
+        """Return the recipe, with its options where any were chosen: `pyramidbox (side=320)`."""
+        chosen = ", ".join(f"{name}={value}" for name, value in sorted(self.recipe_options.items()))
+        return f"{self.recipe} ({chosen})" if chosen else self.recipe
+
 
 @dataclass(frozen=True, kw_only=True)
 class Assignment:

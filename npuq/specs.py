@@ -29,6 +29,8 @@ RunId = Annotated[
     str, StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")
 ]
 SocVersion = Annotated[str, StringConstraints(pattern=r"^Ascend[0-9][0-9A-Za-z_-]{1,30}$")]
+OptionName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+OptionValue = Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]{1,200}$")]
 DisplayName = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
@@ -82,6 +84,7 @@ class BenchmarkProtocol(_Strict):
 class RunSpec(_Strict):
     """One submitted run: a single goal or a whole sweep.
 
+    `recipe_options` are what is chosen of the recipe (`tasks.protocols.Configurable`), name -> value as typed.
     The planner starts at `source` and adds every job that leads to the `goals`, once per batch size and precision.
     `limit` (the first so many) or `images` choose a part of the dataset; neither: all of it. `atc` holds options of the
     conversion, over those of the recipe; `cann` is the version that converts, None: the fleet's newest. `reference`
@@ -95,6 +98,7 @@ class RunSpec(_Strict):
     submitter: DisplayName
     goals: tuple[JobKind, ...] = Field(min_length=1, max_length=len(JobKind))
     recipe: Name
+    recipe_options: dict[OptionName, OptionValue] = Field(default_factory=dict, max_length=20)
     source: Source
     dataset: Name | None = None
     limit: int | None = Field(default=None, ge=1)

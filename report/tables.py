@@ -95,7 +95,7 @@ def guide_rows(results: Iterable[ResultRecord]) -> list[GuideRow]:
 
 
 def _key(result: ResultRecord) -> _Key:
-    return (result.recipe, result.soc_version or NOTHING, result.precision, result.emulated, result.batch_size)
+    return (result.variant, result.soc_version or NOTHING, result.precision, result.emulated, result.batch_size)
 
 
 def _scope(result: ResultRecord) -> _Scope:

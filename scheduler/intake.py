@@ -61,7 +61,7 @@ def _plan(database: Database, settings: Settings, run: RunRecord) -> bool:
         if spec.dataset is not None:
             dataset = datasets.get(connection, spec.dataset)
     try:
-        graph = plan_run(spec, registry.get(spec.recipe), dataset, fleet)
+        graph = plan_run(spec, registry.get(spec.recipe, spec.recipe_options), dataset, fleet)
     except PlanWaitsError as waits:
         reason = str(waits)
         database.transact(lambda connection: runs.note_reason(connection, run.run_id, reason))

@@ -13,6 +13,8 @@ Parameters of each kind (JSON values):
 `start` and `stop` are positions among the images that are used, in the dataset's own order. `limit` is None where it
 leaves nothing out. `images` is there when a list says which are used: its digest and count; the list is an input.
 
+`recipe_options` is there in every kind where options of the recipe differ from its defaults.
+
 A reference (`RunSpec.reference`) has one evaluate job, which takes the ONNX itself: `reference` is true, `precision`
 the word `reference`; preprocessing_version is there, and soc_version is not.
 """
@@ -30,7 +32,7 @@ from npuq.specs import RunSpec, SourceKind, derived_id
 from npuq.states import DeviceKind, DeviceState, JobKind
 from scheduler.shards import shard_ranges
 from tasks.atc_request import check_fed, input_shapes, merged, recipe_table
-from tasks.protocols import Recipe
+from tasks.protocols import Configurable, PredictsAnySize, Recipe
 
 #: What stands in the history where a conversion has its precision.
 REFERENCE: Final = "reference"
@@ -72,7 +74,7 @@ def plan_run(
 
     Args:
         spec: what was submitted.
-        recipe: the recipe it names.
+        recipe: the recipe it names, configured as it says.
         dataset: the dataset it names, None when it names none.
         devices: the fleet.
 
@@ -95,10 +97,25 @@ def plan_run(
         raise InvalidRequestError(
             f"the list has {spec.images.count} images and {dataset.name} has {dataset.samples}: it is another dataset's"
         )
+    check_sizes(spec, recipe)
     check_conversions(spec, recipe)
     check_soc_version(spec.soc_version, devices)
     place = _NOWHERE if spec.reference else _find_place(spec, devices)
     return _Graph(spec=spec, recipe=recipe, dataset=dataset, place=place).build()
+
+
+def check_sizes(spec: RunSpec, recipe: Recipe) -> None:
+    """Refuse a recipe whose inputs have any size where a chip's model would have to have one.
+
+    Raises:
+        InvalidRequestError: with what to do instead.
+    """
+    if isinstance(recipe, PredictsAnySize) and not spec.reference and set(spec.goals) != {JobKind.EXPORT}:
+        chosen = ", ".join(f"{name}={value}" for name, value in spec.recipe_options.items())
+        raise InvalidRequestError(
+            f"{recipe.id} with {chosen} shows its network pictures of any size, and a chip's model has one: score the "
+            f"ONNX on a CPU (npuq submit evaluate {recipe.id} --reference), or leave that option out"
+        )
 
 
 def check_conversions(spec: RunSpec, recipe: Recipe) -> None:
@@ -287,6 +304,9 @@ class _Graph:
         if self._spec.images is not None and "images" in params:
             inputs["images"] = (self._spec.images.digest,)
         self._labels.add(label)
+        chosen = self._recipe.chosen if isinstance(self._recipe, Configurable) else {}
+        if chosen:  # nothing where nothing is chosen, so that earlier work counts
+            params = {**params, "recipe_options": dict(chosen)}
         takes_upload = kind is JobKind.EXPORT or self._source_role in (parents or {})
         self._jobs.append(
             NewJob(

@@ -33,7 +33,7 @@ def run(context: StepContext) -> StepOutcome:
         ToolError: ATC failed.
     """
     request = context.request
-    command = atc_command(request, registry.get(request.recipe))
+    command = atc_command(request, registry.get(request.recipe, request.recipe_options))
     toolkit = cann.find_toolkit(os.environ, request.params.get("cann"))
     program = cann.find_atc(toolkit, os.environ)
     environment = atc_environment(os.environ, toolkit, request.workdir, attempt=request.attempt)

@@ -151,7 +151,12 @@ def _read(ref: "DatasetRef", file: FileEntry) -> bytes:
 def preprocess_registered(
     recipe: "Recipe", ref: "DatasetRef", file: FileEntry, pass_name: str
 ) -> tuple["Sample", FileState]:
-    """Preprocess an image whose bytes are those that were registered, before and after it was decoded.
+    """Preprocess an image whose bytes are those that were registered; see `decode_registered`."""
+    return decode_registered(ref, file, lambda path: recipe.preprocess(path, pass_name))
+
+
+def decode_registered(ref: "DatasetRef", file: FileEntry, decode: Callable[[Path], T]) -> tuple[T, FileState]:
+    """Decode an image whose bytes are those that were registered, before and after it was decoded.
 
     Raises:
         DatasetChangedError: it is gone, other bytes, or was changed meanwhile.
@@ -159,10 +164,10 @@ def preprocess_registered(
         NpuqError: it is kept in the store, and cannot be had from there.
     """
     state = check_content(ref, file)
-    sample = recipe.preprocess(ref.root / file.path, pass_name)
+    decoded = decode(ref.root / file.path)
     if file_state(ref, file) != state:
         raise _file_changed(ref, file, "it was changed while it was read")
-    return sample, state
+    return decoded, state
 
 
 def hash_files(

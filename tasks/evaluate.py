@@ -25,7 +25,7 @@ def run(context: StepContext) -> StepOutcome:
         ArtifactError: a predictions file is damaged.
     """
     request = context.request
-    recipe = registry.get(request.recipe)
+    recipe = registry.get(request.recipe, request.recipe_options)
     dataset = _open(request)
     passes = _passes(request.params, recipe.passes)
     context.progress(0, len(dataset.image_ids), "images")

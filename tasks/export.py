@@ -52,7 +52,7 @@ def run(context: StepContext) -> StepOutcome:
         ToolMissingError: torch, onnx or onnxruntime is not installed on this host.
     """
     request = context.request
-    recipe = registry.get(request.recipe)
+    recipe = registry.get(request.recipe, request.recipe_options)
     weights = request.inputs.get("weights", ())
     if len(weights) != 1:
         raise InvalidRequestError(f"An export job needs one weights file, it has {len(weights)}.")

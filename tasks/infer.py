@@ -66,7 +66,13 @@ def feed_order(request: StepRequest) -> FeedOrder:
             f"{dataset.samples}."
         )
     return FeedOrder(
-        recipe=request.recipe, pass_name=pass_name, dataset=dataset, start=start, stop=stop, batch_size=batch_size
+        recipe=request.recipe,
+        pass_name=pass_name,
+        dataset=dataset,
+        start=start,
+        stop=stop,
+        batch_size=batch_size,
+        recipe_options=request.recipe_options,
     )
 
 

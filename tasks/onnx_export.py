@@ -5,7 +5,7 @@ gives equal bytes for equal weights; the newer one starts at opset 18.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +27,7 @@ def write_onnx(
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     batch_size: int | None,
+    open_axes: Mapping[str, Mapping[int, str]] | None = None,
 ) -> None:
     """Export a network in eval mode.
 
@@ -36,13 +37,15 @@ def write_onnx(
         inputs: float32; "N" marks the batch axis.
         outputs: as above.
         batch_size: fixed batch axis; None: a dynamic one, named "N".
+        open_axes: tensor -> axis -> name, of further dynamic axes.
     """
     import torch
 
     example = tuple(torch.zeros(spec.at_batch(batch_size or _TRACED_BATCH_SIZE)) for spec in inputs)
-    dynamic = None
+    dynamic = {name: dict(axes) for name, axes in (open_axes or {}).items()}
     if batch_size is None:
-        dynamic = {spec.name: {spec.shape.index("N"): BATCH_AXIS} for spec in (*inputs, *outputs)}
+        for spec in (*inputs, *outputs):
+            dynamic.setdefault(spec.name, {})[spec.shape.index("N")] = BATCH_AXIS
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the exporter announces its successor
         warnings.filterwarnings("ignore", "Constant folding - ", UserWarning)  # it leaves a node in the graph
@@ -54,5 +57,5 @@ def write_onnx(
             dynamo=False,
             input_names=[spec.name for spec in inputs],
             output_names=[spec.name for spec in outputs],
-            dynamic_axes=dynamic,
+            dynamic_axes=dynamic or None,
         )

@@ -3,10 +3,12 @@
 Planning on a laptop needs what recipes say of themselves, and no array: this module imports no numpy.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
+
+from npuq.precision import Precision
 
 if TYPE_CHECKING:
     import numpy as np
@@ -222,6 +224,72 @@ class SuggestsAtcOptions(Protocol):
         """Return the TOML file with the table `[atc]`; see `tasks.atc_request`."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class RecipeOption:
+    """What a person may choose of a recipe.
+
+    Attributes:
+        name: as it is typed, and kept with each job.
+        default: its value where nothing is chosen.
+        help: what it decides, and which values there are.
+    """
+
+    name: str
+    default: str
+    help: str
+
+
+@runtime_checkable
+class Configurable(Protocol):
+    """What a recipe may offer besides: options, which make another model of it or other work (`tasks.registry.get`)."""
+
+    @property
+    def options(self) -> Sequence[RecipeOption]:
+        """Return what can be chosen."""
+
+    @property
+    def chosen(self) -> Mapping[str, str]:
+        """Return the options of this very recipe that differ from the defaults, each value in its one spelling.
+
+        They are parameters of every job, and so part of its content key.
+        """
+
+    def configured(self, chosen: Mapping[str, str]) -> "Recipe":
+        """Return the recipe with other options.
+
+        Args:
+            chosen: name -> value as typed; names of `options` only. What is not named is as by default.
+
+        Raises:
+            InvalidRequestError: a value that cannot be, with those that can.
+        """
+
+
+@runtime_checkable
+class PredictsAnySize(Protocol):
+    """What a recipe may be besides: one that shows its network each picture in several sizes, and in its own ones.
+
+    A chip's model has one size of input, so runs of such a recipe are references (`tasks.reference`).
+    """
+
+    def predict_picture(self, image_path: Path, run: Callable[[Array], Sequence[Array]]) -> Mapping[str, Prediction]:
+        """Return what each pass predicts for a picture; raises DatasetError naming a file that cannot be read.
+
+        Args:
+            image_path: the picture.
+            run: executes the ONNX on float32 (1, C, H, W), whatever the last two; returns its outputs.
+        """
+
+
+@runtime_checkable
+class PrefersPrecision(Protocol):
+    """What a recipe may offer besides: the precision that its model needs, where a person asks for none."""
+
+    @property
+    def preferred_precision(self) -> Precision:
+        """Return what a submission takes in place of float16."""
+
+
 @runtime_checkable
 class PublishesReferences(Protocol):
     """What a recipe of another distribution may offer besides: the published figures of its model."""
@@ -312,6 +380,7 @@ class FeedOrder:
         dataset: where the images are.
         start, stop: range over the images that are used (`tasks.datasets.chosen_samples`).
         batch_size: samples per batch.
+        recipe_options: what was chosen of the recipe, name -> value.
     """
 
     recipe: str
@@ -320,6 +389,7 @@ class FeedOrder:
     start: int
     stop: int
     batch_size: int
+    recipe_options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

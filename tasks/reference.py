@@ -1,6 +1,7 @@
 """What a model predicts before any conversion: its ONNX in float32 on a CPU, the baseline of an accuracy drop.
 
-One process does it all, image after image: no feeders and no shards, for it is done once per model and dataset.
+One process does it all, image after image: no feeders and no shards, for it is done once per model and dataset. So a
+recipe may also show its network pictures of any size here, which no chip could (`PredictsAnySize`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,8 +11,8 @@ import numpy as np
 
 from npuq.errors import InvalidRequestError
 from tasks.batch_binding import bind_batch
-from tasks.dataset_files import preprocess_registered
-from tasks.protocols import Dataset, InferenceSession, Prediction, Recipe
+from tasks.dataset_files import decode_registered, preprocess_registered
+from tasks.protocols import Array, Dataset, InferenceSession, Prediction, PredictsAnySize, Recipe
 from tasks.steps import StepContext
 
 
@@ -30,8 +31,10 @@ def predict(
     """
     batch_size, model = _parameters(context)
     session = context.session(model)
-    bind_batch(session, batch_size)
     image_ids = dataset.image_ids
+    if isinstance(recipe, PredictsAnySize):
+        return _of_any_size(context, session, recipe, dataset)
+    bind_batch(session, batch_size)
     joined: dict[str, dict[str, Prediction]] = {image_id: {} for image_id in image_ids}
     done, total = 0, len(image_ids) * len(passes)
     for pass_name in passes:
@@ -39,6 +42,24 @@ def predict(
             joined[image_id][pass_name] = prediction
             done += 1
             context.progress(done, total, "images")
+    return joined
+
+
+def _of_any_size(
+    context: StepContext, session: InferenceSession, recipe: PredictsAnySize, dataset: Dataset
+) -> dict[str, dict[str, Prediction]]:
+    """Return the same of a recipe that chooses the sizes itself, one input at a time."""
+    dtype = session.inputs[0].dtype
+
+    def run(array: Array) -> list[Array]:
+        session.bind([array.shape])
+        return session.run([np.ascontiguousarray(array, dtype=dtype)])
+
+    joined: dict[str, dict[str, Prediction]] = {}
+    for image_id in dataset.image_ids:
+        file = dataset.registered(image_id)
+        joined[image_id] = dict(decode_registered(dataset.ref, file, lambda path: recipe.predict_picture(path, run))[0])
+        context.progress(len(joined), len(dataset.image_ids), "images")
     return joined
 
 

@@ -117,6 +117,12 @@ class StepRequest:
     dataset: DatasetRef | None = None
     device: DeviceRef | None = None
 
+    @property
+    def recipe_options(self) -> Mapping[str, str]:
+        """Return what is chosen of the recipe, name -> value."""
+        options: Mapping[str, str] = self.params.get("recipe_options", {})
+        return options
+
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
         data = asdict(self)

@@ -31,7 +31,7 @@ class Assignment:
 
     def __init__(self, message: dict[str, Any], descriptor: int, cache_root: Path, cache_bytes: int) -> None:
         self.number: int = message["order"]
-        self._recipe: Recipe = registry.get(message["recipe"])
+        self._recipe: Recipe = registry.get(message["recipe"], message["recipe_options"])
         self._pass_name: str = message["pass_name"]
         ring = ArraySpec.from_json(message["ring"])
         (self._ring,) = map_arrays([ring], descriptor)
@@ -41,6 +41,7 @@ class Assignment:
         self._dataset = DatasetRef.from_json(message["dataset"])
         preparation = preparation_key(
             recipe=self._recipe.id,
+            recipe_options=message["recipe_options"],
             preprocessing_version=self._recipe.preprocessing_version,
             pass_name=self._pass_name,
         )

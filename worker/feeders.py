@@ -32,7 +32,7 @@ class _Order:
     """An order under way: its ledger, its memory, what came back."""
 
     def __init__(self, number: int, order: FeedOrder, samples: Sequence[SampleEntry], feeders: int) -> None:
-        recipe = registry.get(order.recipe)
+        recipe = registry.get(order.recipe, order.recipe_options)
         self.number = number
         self.order = order
         self.samples = samples
@@ -153,6 +153,7 @@ class ProcessFeederPool:
             "kind": FrameKind.ORDER,
             "order": under_way.number,
             "recipe": order.recipe,
+            "recipe_options": dict(order.recipe_options),
             "pass_name": order.pass_name,
             "dataset": order.dataset.to_json(),
             "ring": under_way.ring_spec.to_json(),

@@ -30,9 +30,12 @@ _SHRINK_TO: Final = 0.9
 _SHARE_WRITTEN_BETWEEN_SCANS: Final = 64
 
 
-def preparation_key(*, recipe: str, preprocessing_version: int, pass_name: str) -> str:
+def preparation_key(
+    *, recipe: str, preprocessing_version: int, pass_name: str, recipe_options: Mapping[str, str] | None = None
+) -> str:
     """Return what stands for everything that is done to an image before the chip gets it."""
-    parts = (recipe, str(preprocessing_version), pass_name)
+    chosen = [part for option in sorted((recipe_options or {}).items()) for part in option]
+    parts = (recipe, str(preprocessing_version), pass_name, *chosen)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 

@@ -15,7 +15,7 @@ def command(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="The recipe's id; see: npuq recipes list")],
     output: Output = Format.TABLE,
 ) -> None:
-    """Show one recipe: its network's inputs and outputs, what it asks of ATC, and the figures published for it."""
+    """Show one recipe: inputs and outputs, its options, what it asks of ATC, and the figures published for it."""
     from cli.output import show_one
     from cli.recipes.view import RECIPE_DETAIL_FIELDS, recipe_detail_document, recipes_view
     from tasks import references, registry

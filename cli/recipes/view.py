@@ -1,9 +1,11 @@
 """How recipes look in tables and JSON. Pure."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from cli.output import Column, View
+from npuq.precision import Precision
 
 if TYPE_CHECKING:
     from tasks.protocols import Recipe, TensorSpec
@@ -25,16 +27,21 @@ def recipe_document(recipe: "Recipe") -> dict[str, Any]:
 
 
 def recipe_detail_document(recipe: "Recipe", published: "References", atc: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the JSON form of a recipe with what it asks of ATC, and the published figures and rules."""
+    """Return the JSON form of a recipe with its options, what it asks of ATC, and the published figures and rules."""
+    from tasks.protocols import Configurable, PrefersPrecision
+
+    options = [asdict(option) for option in recipe.options] if isinstance(recipe, Configurable) else []
+    precision = recipe.preferred_precision if isinstance(recipe, PrefersPrecision) else Precision.FP16
     tolerances = [rule.model_dump(mode="json", exclude={"recipe"}) for rule in published.tolerance]
     references = [figure.model_dump(mode="json", exclude={"recipe"}) for figure in published.reference]
-    return recipe_document(recipe) | {"atc": dict(atc), "tolerances": tolerances, "references": references}
+    own = {"options": options, "precision": precision.value, "atc": dict(atc)}
+    return recipe_document(recipe) | own | {"tolerances": tolerances, "references": references}
 
 
 RECIPE_FIELDS: Final = (
     *("recipe", "version", "dataset_format", "passes", "dynamic_batch", "inputs", "outputs", "preprocessing_version"),
 )
-RECIPE_DETAIL_FIELDS: Final = (*RECIPE_FIELDS, "atc", "tolerances", "references")
+RECIPE_DETAIL_FIELDS: Final = (*RECIPE_FIELDS, "options", "precision", "atc", "tolerances", "references")
 #: A table names no more outputs than this; `recipes show` has all.
 _NAMED: Final = 2
 

@@ -34,7 +34,7 @@ def show_plan(session: Session, request: Request, output: Format) -> None:
     dataset = _dataset(session, request)
     fleet = known_devices(session)
     try:
-        jobs = plan_run(spec, registry.get(spec.recipe), dataset, fleet or ())
+        jobs = plan_run(spec, registry.get(spec.recipe, spec.recipe_options), dataset, fleet or ())
     except PlanWaitsError as error:
         raise InvalidRequestError(f"cannot plan this yet: {error}") from error
     reused = frozenset() if fleet is None else _reused(session, jobs, fleet)

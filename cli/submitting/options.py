@@ -19,6 +19,14 @@ class Run:
     """What every submission takes: the recipe, and how its run is to be treated."""
 
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="The model; see: npuq recipes list")]
+    recipe_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--recipe-option",
+            metavar="NAME=VALUE",
+            help="An option of the recipe, again for each; see: npuq recipes show",
+        ),
+    ] = None
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Measure anew, whatever is known (conversions are reused).")
     ] = False
@@ -73,8 +81,13 @@ class Conversion:
 
     batch_sizes: BatchSizes = "1"
     precision: Annotated[
-        str, typer.Option("--precision", metavar="fp16,...", help="fp16, mixed, fp32, origin; separated by commas.")
-    ] = "fp16"
+        str | None,
+        typer.Option(
+            "--precision",
+            metavar="fp16,...",
+            help="fp16, mixed, fp32, origin; separated by commas. Default: fp16, or what the recipe prefers.",
+        ),
+    ] = None
     soc: Annotated[
         str | None,
         typer.Option("--soc", metavar="SOC", help="Chip to compile for; needed when the fleet has several."),
@@ -118,3 +131,11 @@ class Reference:
         bool,
         typer.Option("--reference", help="Score the ONNX in float32 on a CPU: the baseline of an accuracy drop."),
     ] = False
+    test_scales: Annotated[
+        str | None,
+        typer.Option(
+            "--test-scales",
+            metavar="guide|reference",
+            help="Short for --recipe-option test_scales=...: how large a recipe that asks shows pictures.",
+        ),
+    ] = None

@@ -33,7 +33,7 @@ class Request:
     om: Path | None = None
     dataset: str | None = None
     batch_sizes: str = "1"
-    precision: str = Precision.FP16.value
+    precision: str | None = None
     soc: str | None = None
     atc: Sequence[str] | None = None
     atc_table: Path | None = None
@@ -45,6 +45,8 @@ class Request:
     fresh: bool = False
     priority: int = 0
     name: str | None = None
+    recipe_option: Sequence[str] | None = None
+    test_scales: str | None = None
 
     @classmethod
     def of(cls, options: Run, goals: Sequence[JobKind]) -> Self:
@@ -105,6 +107,7 @@ class Request:
             "submitter": getpass.getuser(),
             "goals": self.goals,
             "recipe": self.recipe,
+            "recipe_options": self.recipe_options(),
             "source": {"kind": kind, "digest": file.digest, "size_bytes": file.size_bytes, "name": file_name},
             "dataset": self.dataset,
             "limit": self.limit,
@@ -129,11 +132,28 @@ class Request:
         return None if listed is None else {"digest": listed.digest, "count": len(listed.lines)}
 
     def _precisions(self) -> tuple[Precision, ...]:
-        """Return the precisions asked for; a mode of ATC stands for its own where none was."""
+        """Return the precisions asked for; where none was, that of a mode of ATC, or the recipe's own."""
+        from tasks import registry
+        from tasks.protocols import PrefersPrecision
+
+        if self.precision is not None:
+            return _precisions(self.precision)
         mode = self.conversion.options.precision
-        if mode is not None and self.precision == Precision.FP16.value:
+        if mode is not None:
             return (mode,)
-        return _precisions(self.precision)
+        recipe = registry.get(self.recipe)
+        return (recipe.preferred_precision if isinstance(recipe, PrefersPrecision) else Precision.FP16,)
+
+    def recipe_options(self) -> dict[str, str]:
+        """Return what was chosen of the recipe, name -> value; raises InvalidRequestError."""
+        typed = [*(self.recipe_option or ()), *([f"test_scales={self.test_scales}"] if self.test_scales else [])]
+        pairs = [option.partition("=") for option in typed]
+        chosen = {name.strip().replace("-", "_"): value.strip() for name, _, value in pairs}
+        if not all(chosen.values()) or len(chosen) < len(pairs):
+            raise InvalidRequestError(
+                "--recipe-option is NAME=VALUE, once for each; the names: npuq recipes show " + self.recipe
+            )
+        return chosen
 
     def _usual_name(self) -> str:
         what = "sweep" if len(self.goals) > 1 else self.goals[0].value
@@ -172,14 +192,14 @@ def check_names(session: Session, request: Request) -> "DatasetRecord | None":
 
     Raises:
         NotFoundError: naming what is meant perhaps.
-        InvalidRequestError: the list of images is none, or not of this dataset.
+        InvalidRequestError: the list of images is none, or not of this dataset; the recipe has no such option.
         DatabaseError: the dataset cannot be looked up.
         NpuqError: its manifest is needed, and cannot be had.
     """
     from tasks import registry
 
-    if request.recipe not in registry.names():
-        registry.get(request.recipe)
+    if request.recipe not in registry.names() or request.recipe_options():
+        registry.get(request.recipe, request.recipe_options())
     if request.dataset is None:
         return None
     known = known_datasets(session)

@@ -70,13 +70,15 @@ def send(session: Session, request: Request) -> "Submission":
     """Upload what the request names and send it; raises InvalidRequestError, ArtifactError."""
     from db.artifacts import digest_of
     from npuq.client import new_run_id
-    from scheduler.plan import check_conversions
+    from scheduler.plan import check_conversions, check_sizes
     from tasks import registry
 
     kind, path = request.source()
     run_id = new_run_id()
     spec = request.spec(run_id, kind, digest_of(path), path.name)  # refused before the upload, if it is
-    check_conversions(spec, registry.get(spec.recipe))
+    recipe = registry.get(spec.recipe, spec.recipe_options)
+    check_sizes(spec, recipe)
+    check_conversions(spec, recipe)
     with upload_bar(path) as advance:
         stored = session.client.upload(path, advance)
     if stored.digest != spec.source.digest:

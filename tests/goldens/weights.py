@@ -44,6 +44,17 @@ _RULES: Final[Mapping[str, Sequence[tuple[str, Rule]]]] = {
         (r"lateral_convs\.\d\.conv\.weight$", ("scaled", 0.6, 0)),
         (r"downsample\.0\.weight$", ("scaled", 1.0, 0)),
     ],
+    "pyramidbox": [
+        (r"vgg\.0\.weight$", ("scaled", 0.03, 0)),
+        (r"conf_layers\.0\.bias$", ("cycle", [4.7, 4.7, 4.7, 0.0, 3.0, 3.0, 3.0, 0.0], 0.3)),
+        (r"conf_layers\.\d\.bias$", ("cycle", [4.7, 0.0, 0.0, 0.0, 3.0, 0.0], 0.3)),
+        (r"conf_layers\.\d\.weight$", ("scaled", 1.3, 0)),
+        (r"loc_layers\.\d\.weight$", ("scaled", 1.5, 0)),
+        (r"L2Norm3_3\.weight$", ("linear", 7.0, 6.0)),
+        (r"L2Norm4_3\.weight$", ("linear", 5.5, 5.0)),
+        (r"L2Norm5_3\.weight$", ("linear", 3.5, 3.0)),
+        (r"cpm\.[012]\.branch(1|2a)\.conv1\.weight$", ("scaled", 2.5, 0)),
+    ],
 }
 _COMMON: Final[Sequence[tuple[str, Rule]]] = [
     (r"num_batches_tracked$", ("constant", 1, 0)),
@@ -69,8 +80,8 @@ def digest(arrays: Mapping[str, Array]) -> str:
     return hasher.hexdigest()
 
 
-def input_tensor(seed: int, name: str, shape: tuple[int, int, int, int]) -> Array:
-    """Return float32 (N, C, H, W): a plain background, 48 overlapping rectangles, and noise."""
+def input_tensor(seed: int, name: str, shape: tuple[int, int, int, int], scale: float = 1.0) -> Array:
+    """Return float32 (N, C, H, W): a plain background, 48 overlapping rectangles, and noise, all times `scale`."""
     count, channels, height, width = shape
     out = np.empty(shape, dtype=np.float64)
     for number in range(count):
@@ -84,7 +95,7 @@ def input_tensor(seed: int, name: str, shape: tuple[int, int, int, int]) -> Arra
             x1, y1 = x0 + 1 + int(wide * width * 0.5), y0 + 1 + int(high * height * 0.5)
             image[:, y0:y1, x0:x1] = value[:, None, None]
         out[number] = image + 0.35 * _bell(f"{tag}:noise", channels * height * width).reshape(image.shape)
-    return out.astype(np.float32)
+    return (out * scale).astype(np.float32)
 
 
 def sparse_maps(

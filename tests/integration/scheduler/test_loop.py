@@ -1,5 +1,6 @@
 """`Loop.run_once` on both databases, with doorbells that are recorded and workers that the test plays."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -294,10 +295,10 @@ def test_a_recipe_that_cannot_be_loaded_stops_nobody_else(sqlite_fleet: Fleet, m
     """One run that this scheduler cannot plan fails; planning goes on for the others."""
     load = registry.get
 
-    def get(recipe_id: str) -> Recipe:
+    def get(recipe_id: str, options: Mapping[str, str]) -> Recipe:
         if recipe_id == "third_party":
             raise ToolMissingError("its plug-in needs a module that is not installed")
-        return load(recipe_id)
+        return load(recipe_id, options)
 
     monkeypatch.setattr(registry, "get", get)
     broken = sqlite_fleet.world.run(recipe="third_party")

@@ -55,6 +55,9 @@ def _nothing_left_the_house(home: Path) -> bool:
         (("--soc", "Ascend310p3"), {}, "did you mean Ascend310P3?"),
         (("--soc", "Ascend9999", "--dry-run"), {}, "npuq knows no such chip"),
         (("--name", "two\nlines"), {}, "name"),
+        (("--recipe-option", "side=64"), {}, "Its options: none"),
+        (("--recipe-option", "side"), {}, "--recipe-option is NAME=VALUE"),
+        (("--recipe-option", "side=1", "--recipe-option", "side=2"), {}, "once for each"),
     ],
 )
 def test_a_wrong_request_is_refused_before_anything_is_sent(
@@ -98,6 +101,34 @@ def test_a_submission_without_a_fleet_waits_in_the_outbox(sweep: Sweep, npuq: Np
     assert (spec.limit, spec.priority, spec.source.name) == (50, 5, "weights.pth")
     assert npuq("wait", spec.run_id[:20], "--timeout", "0s").code == 4
     assert npuq("status", "-o", "json").json["outbox"] == 1
+
+
+def test_a_recipe_is_planned_with_its_options_and_its_own_precision(npuq: Npuq, tmp_path: Path) -> None:
+    """Full precision where its model needs that and nothing is typed; what is typed counts."""
+    (tmp_path / "weights.pth").write_bytes(b"weights")
+    weights = ("--weights", str(tmp_path / "weights.pth"), "--soc", "Ascend310P3", "--dry-run", "-o", "json")
+    command = ("submit", "convert", "pyramidbox", *weights, "--recipe-option", "side=128")
+    export, convert = (job["params"] for job in npuq(*command).json)
+    assert export == {"batch_size": 1, "recipe_options": {"side": "128"}}
+    assert (convert["precision"], convert["recipe_options"]) == ("fp32", {"side": "128"})
+    (_, convert) = (job["params"] for job in npuq(*command, "--precision", "fp16").json)
+    assert convert["precision"] == "fp16"
+
+
+def test_the_references_scales_are_for_a_cpu(npuq: Npuq, sqlite_world: World, tmp_path: Path) -> None:
+    """A chip's model has one size: a run that would need one is refused, with what to do."""
+    (tmp_path / "weights.pth").write_bytes(b"weights")
+    sqlite_world.transact(
+        datasets.put, name="faces", format="widerface", root=str(tmp_path), digest="d" * 64, samples=200
+    )
+    weights = ("--weights", str(tmp_path / "weights.pth"), "--dataset", "faces", "--dry-run", "-o", "json")
+    command = ("submit", "evaluate", "pyramidbox", *weights, "--test-scales", "reference")
+    export, evaluate = (job["params"] for job in npuq(*command, "--reference").json)
+    assert export["recipe_options"] == evaluate["recipe_options"] == {"test_scales": "reference"}
+    assert evaluate["passes"] == ["original", "flipped", "shrunk", "enlarged"]
+    refused = npuq(*command, "--soc", "Ascend310P3")
+    assert refused.code == 2
+    assert "--reference" in refused.err
 
 
 @pytest.fixture

@@ -40,6 +40,16 @@ def test_a_part_of_a_dataset_is_never_taken_for_all_of_it() -> None:
     assert len(guide_rows([part, other_list])) == 2
 
 
+def test_options_of_a_recipe_make_another_model_of_it() -> None:
+    """Its numbers have rows of their own, and say which."""
+    small = {"params": {"recipe_options": {"upsampling": "half_pixel", "side": "320"}}}
+    rows = guide_rows([_accuracy(), _fps(10.0), _accuracy(facts=small), _fps(90.0, facts=small)])
+    assert [(row.recipe, row.fps) for row in rows] == [
+        ("mobilenet_v1", 10.0),
+        ("mobilenet_v1 (side=320, upsampling=half_pixel)", 90.0),
+    ]
+
+
 def test_an_old_score_with_a_limit_counts_as_partial() -> None:
     """How many images there were was not noted then."""
     assert not _accuracy().is_partial

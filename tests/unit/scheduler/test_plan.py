@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,6 +14,7 @@ from npuq.precision import Precision
 from npuq.specs import BenchmarkProtocol, ListedImages, RunSpec, Source, SourceKind
 from npuq.states import DeviceState, JobKind
 from scheduler.plan import PlanWaitsError, plan_run
+from tasks import registry
 from tasks.protocols import Recipe, TensorSpec
 from tests.services.world import DIGEST, SOC, run_spec
 from tests.unit.scheduler.snapshots import dataset, device, host_slot
@@ -34,6 +36,18 @@ def recipe(*passes: str, dynamic_batch: bool = True) -> Recipe:
         inputs=INPUTS,
     )
     return cast("Recipe", known)
+
+
+def test_options_of_a_recipe_are_parameters_of_every_job() -> None:
+    """Those that differ from the defaults: what is typed as it is anyway leaves every job what it was."""
+    spec = run_spec(goals=("evaluate", "benchmark"), batch_sizes=(1,), recipe="pyramidbox", dataset="faces")
+    faces = replace(dataset(), format="widerface")
+    plain = plan(spec, recipe=registry.get("pyramidbox"), dataset=faces)
+    assert not any("recipe_options" in job.params for job in plain)
+    same = plan(spec, recipe=registry.get("pyramidbox", {"side": "1000"}), dataset=faces)
+    assert [job.params for job in same] == [job.params for job in plain]
+    small = plan(spec, recipe=registry.get("pyramidbox", {"side": "128"}), dataset=faces)
+    assert [job.params["recipe_options"] for job in small] == [{"side": "128"}] * len(plain)
 
 
 def source(kind: SourceKind) -> Source:

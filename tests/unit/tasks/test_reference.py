@@ -10,7 +10,7 @@ import pytest
 from npuq.errors import InvalidRequestError, ToolError
 from npuq.states import JobKind
 from tasks import evaluate, registry
-from tasks.protocols import ClassScores, Dataset, Prediction, Sample
+from tasks.protocols import Array, ClassScores, Dataset, Prediction, Sample
 from tasks.steps import DatasetRef, Metric, StepOutcome, StepRequest
 from tests.services.oms import write_onnx
 from worker.host_process import HostContext
@@ -58,7 +58,7 @@ class FakeRecipe:
 def recipe(monkeypatch: pytest.MonkeyPatch) -> FakeRecipe:
     """The only recipe there is."""
     fake = FakeRecipe()
-    monkeypatch.setattr(registry, "get", lambda _: fake)
+    monkeypatch.setattr(registry, "get", lambda *_: fake)
     return fake
 
 
@@ -99,6 +99,36 @@ def test_every_image_is_predicted_in_every_pass(
     assert outcome.facts["samples"] == 5
     assert recipe.batches == [2, 2, 1] * 2
     assert (10, 10, "images") in told
+
+
+class AnySize(FakeRecipe):
+    """Shows its network each image in two sizes, of which it takes the mean, and says how wide they were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.widths: list[tuple[int, ...]] = []
+
+    def predict_picture(self, image_path: Path, run: Callable[[Array], Sequence[Array]]) -> Mapping[str, Prediction]:
+        """Return the row of the image in both passes."""
+        row = self.preprocess(image_path).array[None, None, None]
+        shown = [run(np.repeat(row, times, axis=2))[0] for times in (1, 1 + TRUTH[image_path.stem])]
+        self.widths.append(tuple(each.shape[2] for each in shown))
+        scores = np.mean([each.mean(axis=(0, 1, 2)) for each in shown], axis=0)
+        return {"main": ClassScores(scores=scores), "flipped": ClassScores(scores=scores * 0)}
+
+
+def test_a_recipe_may_choose_the_size_of_each_input(
+    monkeypatch: pytest.MonkeyPatch, dataset: DatasetRef, tmp_path: Path
+) -> None:
+    """One input at a time, whatever its size; the model's axes are open."""
+    recipe = AnySize()
+    monkeypatch.setattr(registry, "get", lambda *_: recipe)
+    model = write_onnx(tmp_path / "m.onnx", shape=(1, 1, "H", CLASSES))
+    told: list[tuple[int, int, str]] = []
+    outcome = run(tmp_path, dataset, model, told=told, batch_size=1)
+    assert outcome.metrics == {"top1": Metric(value=100.0, unit="percent")}
+    assert recipe.widths == [(1, 1 + label) for label in TRUTH.values()]
+    assert (5, 5, "images") in told
 
 
 def test_only_so_many_images(recipe: FakeRecipe, dataset: DatasetRef, tmp_path: Path) -> None:

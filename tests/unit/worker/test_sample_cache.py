@@ -122,7 +122,10 @@ def test_a_disk_that_refuses_costs_nothing_but_time(tmp_path: Path) -> None:
 
 
 def test_keys_differ_by_everything_that_is_done_to_an_image() -> None:
-    """Recipe, its preprocessing and the pass."""
+    """Recipe, its options, its preprocessing and the pass."""
     key = partial(preparation_key, recipe="r", preprocessing_version=1, pass_name="main")  # noqa: S106
     others = [key(recipe="s"), key(preprocessing_version=2), key(pass_name="flipped")]  # noqa: S106
-    assert len({key(), *others}) == 4
+    others += [key(recipe_options={"side": "64"}), key(recipe_options={"side": "128"})]
+    assert len({key(), *others}) == 6
+    assert key(recipe_options={}) == key()
+    assert key(recipe_options={"a": "1", "b": "2"}) == key(recipe_options={"b": "2", "a": "1"})
