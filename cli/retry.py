@@ -1,7 +1,7 @@
 """`npuq retry`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -13,9 +13,8 @@ from cli.session import open_session
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from cli.session import Session
+    from cli.ids import Target
     from db.lost_outputs import Lost
-    from npuq.specs import RunSpec
 
 EXAMPLES: Final = ("npuq retry @last", "npuq retry 3f2a9c01")
 
@@ -25,27 +24,28 @@ def command(ctx: typer.Context, targets: Targets) -> None:
 
     What they take and the store has lost is made again first.
     """
+    from cli.ids import find_target
+
     with open_session(ctx) as session:
         for text in targets:
-            lost = _find_lost(session, text)
-            sys.stderr.write(f"{session.transact(partial(_retry, text=text, waiting=session.waiting(), lost=lost))}\n")
+            with session.read() as connection:
+                target = find_target(connection, text, session.waiting())
+                lost = _find_lost(connection, target, session.client.store.exists)
+            sys.stderr.write(f"{session.transact(partial(_retry, target=target, lost=lost))}\n")
 
 
-def _find_lost(session: "Session", text: str) -> "Lost":
-    """Return what the jobs that an id stands for need and the store lacks.
+def _find_lost(connection: "Connection", target: "Target", is_stored: Callable[[str], bool]) -> "Lost":
+    """Return what the jobs that are to be tried again need and the store lacks.
 
     Raises:
         NotFoundError: some of it was uploaded: nobody but a person has it.
     """
-    from cli.ids import SHORT_JOB, find_target
+    from cli.ids import SHORT_JOB
     from db import job_queries, lost_outputs
     from npuq.errors import NotFoundError
 
-    store = session.client.store
-    with session.read() as connection:
-        target = find_target(connection, text, session.waiting())
-        jobs = [target.job] if target.job else job_queries.find(connection, run_id=target.run.run_id)
-        lost = lost_outputs.find(connection, jobs, store.exists)
+    jobs = [target.job] if target.job else job_queries.find(connection, run_id=target.run.run_id)
+    lost = lost_outputs.find(connection, jobs, is_stored)
     if lost.uploaded:
         role, digest = lost.uploaded[0]
         source = target.run.spec["source"]
@@ -57,13 +57,11 @@ def _find_lost(session: "Session", text: str) -> "Lost":
     return lost
 
 
-def _retry(connection: "Connection", text: str, waiting: "Sequence[RunSpec]", lost: "Lost") -> str:
-    """Retry what an id stands for; returns what was done, for a person."""
-    from cli.ids import find_target
+def _retry(connection: "Connection", target: "Target", lost: "Lost") -> str:
+    """Retry a run or a job; returns what was done, for a person."""
     from cli.words import counted
     from db import jobs, lost_outputs, runs
 
-    target = find_target(connection, text, waiting)
     run_id = target.run.run_id
     if target.job is None and runs.plan_again(connection, run_id):
         return f"run {run_id}: planned again"
