@@ -109,6 +109,8 @@ def test_entries_share_a_tensor_where_the_published_network_does(golden: Path, r
 
 def test_forward_gives_the_upstream_values(golden: Path, network: torch.nn.Module) -> None:
     """The network computes what the upstream network computes, in every stored size."""
+    if golden.parent == trees.COMPACT and (trees.whole_tree() / "nas_fpn").is_dir():
+        pytest.skip("once is enough: the whole tree has these values and more")
     facts = read_json(golden / "forward.json")
     with np.load(golden / "forward.npz", allow_pickle=False) as archive:
         stored = dict(archive)
