@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -153,6 +154,8 @@ def test_exported_graph_computes_what_torch_does(golden: Path, network: torch.nn
         pytest.skip("once is enough: the compact copy has the same weights")
     recipe = SmallNasFpn()
     export.export_checked(recipe, network, tmp_path / "two.onnx", 2)
+    opsets = onnx.load(tmp_path / "two.onnx").opset_import
+    assert [(item.domain, item.version) for item in opsets] == [("", 11)]
     agreement = export.compare(recipe, network, tmp_path / "two.onnx", 2)
     assert agreement.max_abs_difference <= agreement.tolerance
 
