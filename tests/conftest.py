@@ -150,3 +150,28 @@ def redis_server(redis_process: RedisServer) -> Iterator[RedisServer]:
 def settings(tmp_path: Path) -> Settings:
     """Return settings with a home of their own, at a tenth of the usual waits."""
     return Settings(home=tmp_path / "home", host_name="h1", host_slots=2, timing=Timing().scaled(0.1))
+
+
+@pytest.fixture(scope="session")
+def efficientdet_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return weights of EfficientDet-D0 that find the demo's shapes.
+
+    They take twenty seconds of a core: who asks for them is in the group `efficientdet`, so that they are made once.
+    """
+    from tasks import torch_threads
+
+    torch_threads.use_few_threads()
+    from tasks.recipes.efficientdet_d0 import demo_weights
+
+    return demo_weights.checkpoint(tmp_path_factory.mktemp("efficientdet"), pictures=48)
+
+
+@pytest.fixture(scope="session")
+def ssd_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return weights of SSD-MobileNetV2 that find the demo's shapes; who asks for them is in the group `ssd`."""
+    from tasks import torch_threads
+
+    torch_threads.use_few_threads()
+    from tasks.recipes.ssd_mobilenetv2 import demo_weights
+
+    return demo_weights.checkpoint(tmp_path_factory.mktemp("ssd"), pictures=96)

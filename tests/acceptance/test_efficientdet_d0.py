@@ -6,9 +6,8 @@ from typing import Any, Final
 
 import pytest
 
-from tasks import datasets, demo_coco, registry, torch_threads
+from tasks import datasets, demo_coco, registry
 from tasks.protocols import Dataset, ReportsFacts
-from tasks.recipes.efficientdet_d0 import demo_weights
 from tests.fleet import in_torch
 from tests.fleet.fleet import Fleet, FleetPlan
 from tests.fleet.laptop import Person
@@ -28,16 +27,20 @@ CLOSE: Final = 2e-3
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a dataset `coco` and a checkpoint."""
+    """Return a folder with a dataset `coco`."""
     try:
         import onnxslim  # noqa: F401 - is it there?
     except ImportError:
         missing("onnxslim is not installed")
     folder = tmp_path_factory.mktemp("efficientdet")
-    torch_threads.use_few_threads()
     demo_coco.write(folder / "coco", images=PICTURES, seed=1)
-    demo_weights.checkpoint(folder, pictures=64).rename(folder / "d0.pth")
     return folder
+
+
+@pytest.fixture(scope="module")
+def weights(efficientdet_checkpoint: Path) -> Path:
+    """Return a checkpoint."""
+    return efficientdet_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +66,12 @@ def evaluate(person: Person, weights: Path, *options: str) -> str:
     return run_id
 
 
-def test_shards_and_batches_score_as_one_process_in_torch(person: Person, folder: Path, dataset: Dataset) -> None:
+def test_shards_and_batches_score_as_one_process_in_torch(person: Person, weights: Path, dataset: Dataset) -> None:
     """Two chips, one model per batch size, the last batch padded: the same twelve numbers, the same table."""
-    predictions = in_torch.predict(RECIPE, folder / "d0.pth", dataset)
+    predictions = in_torch.predict(RECIPE, weights, dataset)
     expected = RECIPE.evaluate(predictions, dataset)
     assert expected["mAP"] > 0.2, "nothing would be shown by scores of zero"
-    run_id = evaluate(person, folder / "d0.pth", "--precision", "fp32")
+    run_id = evaluate(person, weights, "--precision", "fp32")
     assert len(person.jobs(run_id, "export")) == len(BATCH_SIZES)
     results = person.accuracies(run_id)
     assert sorted(result["batch_size"] for result in results) == sorted(BATCH_SIZES)
@@ -84,11 +87,11 @@ def test_shards_and_batches_score_as_one_process_in_torch(person: Person, folder
     assert len({job["device_id"] for job in person.jobs(run_id, "infer")}) == 2
 
 
-def test_mixed_precision_takes_the_mix_list_with_it(person: Person, folder: Path, dataset: Dataset) -> None:
+def test_mixed_precision_takes_the_mix_list_with_it(person: Person, weights: Path, dataset: Dataset) -> None:
     """The guide's way: mixed precision with its list; a limit scores the first pictures, with their truth only."""
     few = datasets.open_dataset(dataset.ref, limit=LIMIT)
-    expected = RECIPE.evaluate(in_torch.predict(RECIPE, folder / "d0.pth", few), few)
-    run_id = evaluate(person, folder / "d0.pth", "--precision", "mixed", "--limit", str(LIMIT))
+    expected = RECIPE.evaluate(in_torch.predict(RECIPE, weights, few), few)
+    run_id = evaluate(person, weights, "--precision", "mixed", "--limit", str(LIMIT))
     for result in person.accuracies(run_id):
         assert (result["samples"], result["precision"]) == (LIMIT, "mixed")
         assert result["metrics"]["mAP"] == pytest.approx(expected["mAP"], abs=0.05)

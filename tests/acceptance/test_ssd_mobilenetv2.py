@@ -6,9 +6,8 @@ from typing import Any, Final
 
 import pytest
 
-from tasks import datasets, demo_voc, registry, torch_threads
+from tasks import datasets, demo_voc, registry
 from tasks.protocols import Dataset, ReportsFacts
-from tasks.recipes.ssd_mobilenetv2 import demo_weights
 from tests.fleet import in_torch
 from tests.fleet.fleet import Fleet, FleetPlan
 from tests.fleet.laptop import Person
@@ -27,12 +26,16 @@ CLOSE: Final = 2e-3
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a dataset `voc` and a checkpoint."""
+    """Return a folder with a dataset `voc`."""
     folder = tmp_path_factory.mktemp("ssd")
-    torch_threads.use_few_threads()
     demo_voc.write(folder / "voc", images=PICTURES, seed=1)
-    demo_weights.checkpoint(folder, pictures=96).rename(folder / "weights.pth")
     return folder
+
+
+@pytest.fixture(scope="module")
+def weights(ssd_checkpoint: Path) -> Path:
+    """Return a checkpoint."""
+    return ssd_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +61,12 @@ def evaluate(person: Person, weights: Path, *options: str) -> str:
     return run_id
 
 
-def test_shards_and_batches_score_as_one_process_in_torch(person: Person, folder: Path, dataset: Dataset) -> None:
+def test_shards_and_batches_score_as_one_process_in_torch(person: Person, weights: Path, dataset: Dataset) -> None:
     """Two chips, the last batch padded, pictures without objects: the same means and the same table of classes."""
-    predictions = in_torch.predict(RECIPE, folder / "weights.pth", dataset)
+    predictions = in_torch.predict(RECIPE, weights, dataset)
     expected = RECIPE.evaluate(predictions, dataset)
     assert expected["mAP"] > 0.5, "nothing would be shown by scores of zero"
-    run_id = evaluate(person, folder / "weights.pth", "--precision", "fp32")
+    run_id = evaluate(person, weights, "--precision", "fp32")
     results = person.accuracies(run_id)
     assert sorted(result["batch_size"] for result in results) == sorted(BATCH_SIZES)
     assert isinstance(RECIPE, ReportsFacts)
@@ -77,10 +80,10 @@ def test_shards_and_batches_score_as_one_process_in_torch(person: Person, folder
     assert len({job["device_id"] for job in person.jobs(run_id, "infer")}) == 2
 
 
-def test_limit_scores_the_first_pictures_only(person: Person, folder: Path, dataset: Dataset) -> None:
+def test_limit_scores_the_first_pictures_only(person: Person, weights: Path, dataset: Dataset) -> None:
     """In half precision, as chips compute by default: close to torch, with the truth of these pictures."""
     few = datasets.open_dataset(dataset.ref, limit=LIMIT)
-    expected = RECIPE.evaluate(in_torch.predict(RECIPE, folder / "weights.pth", few), few)
-    for result in person.accuracies(evaluate(person, folder / "weights.pth", "--limit", str(LIMIT))):
+    expected = RECIPE.evaluate(in_torch.predict(RECIPE, weights, few), few)
+    for result in person.accuracies(evaluate(person, weights, "--limit", str(LIMIT))):
         assert result["samples"] == LIMIT
         assert result["metrics"] == pytest.approx(expected, abs=0.05)

@@ -121,6 +121,8 @@ def test_exported_model_computes_what_torch_does(
     golden: Path, recipe: Recipe, network: torch.nn.Module, tmp_path: Path, batch_size: int | None
 ) -> None:
     """Opset 11, the guide's names; a dynamic batch axis takes any batch, a fixed one its own."""
+    if golden.parent != trees.COMPACT:
+        pytest.skip("once is enough: the compact copy has the same weights")
     recipe.export(network, tmp_path / "model.onnx", batch_size)
     model = onnx.load(tmp_path / "model.onnx")
     assert [(item.domain, item.version) for item in model.opset_import] == [("", 11)]

@@ -8,25 +8,24 @@ import numpy as np
 import pytest
 import torch
 
-from tasks import anchor_targets, coco_scores, datasets, demo_coco, registry, torch_threads
+from tasks import anchor_targets, coco_scores, datasets, demo_coco, registry
 from tasks.datasets_coco import CocoDataset
 from tasks.protocols import Array, Detections, Prediction
 from tasks.recipes.efficientdet_d0 import anchors, demo_weights
 from tests.services.registered import register_folder
 
 #: Fitting takes half a minute where others use the cores.
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("efficientdet")]
 
 RECIPE = registry.get("efficientdet_d0")
-PICTURES = 24
+PICTURES = 16
 Outputs = Mapping[str, tuple[list[Array], Mapping[str, Any]]]
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def weights(efficientdet_checkpoint: Path) -> Path:
     """Return a checkpoint."""
-    torch_threads.use_few_threads()
-    return demo_weights.checkpoint(tmp_path_factory.mktemp("weights"), pictures=64, seed=0)
+    return efficientdet_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +109,7 @@ def test_rounding_is_not_amplified(weights: Path, dataset: CocoDataset, outputs:
 def test_second_call_finds_the_file_made(weights: Path) -> None:
     """Other parameters have another name, so nothing stale is found."""
     before = weights.stat().st_mtime_ns
-    assert demo_weights.checkpoint(weights.parent, pictures=64, seed=0) == weights
+    assert demo_weights.checkpoint(weights.parent, pictures=48, seed=0) == weights
     assert weights.stat().st_mtime_ns == before
     assert [path.name for path in weights.parent.iterdir()] == [weights.name]
 

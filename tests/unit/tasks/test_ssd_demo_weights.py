@@ -2,27 +2,31 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from tasks import demo_voc, registry, torch_threads, voc_scores
+from tasks import demo_voc, registry, voc_scores
 from tasks.protocols import Array, Detections, Prediction
 from tasks.recipes.ssd_mobilenetv2 import demo_weights, priors, targets
 from tasks.recipes.ssd_mobilenetv2.network import SSDLite
 from tests.unit.tasks.memory_voc import MemoryVoc, objects
 
+pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("ssd")]
+
 RECIPE = registry.get("ssd_mobilenetv2")
-PICTURES = 40
-Shown = tuple[MemoryVoc, dict[str, Array], dict[str, dict[str, int]]]
+PICTURES = 24
+Outputs = Mapping[str, list[Array]]
+Metas = Mapping[str, Mapping[str, Any]]
+Shown = tuple[MemoryVoc, dict[str, Array], Metas]
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def weights(ssd_checkpoint: Path) -> Path:
     """Return a checkpoint."""
-    torch_threads.use_few_threads()
-    return demo_weights.checkpoint(tmp_path_factory.mktemp("weights"), pictures=96, seed=0)
+    return ssd_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -45,35 +49,47 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Shown:
     return MemoryVoc(truth=truth), arrays, metas
 
 
-def score(
-    network: torch.nn.Module, dataset: MemoryVoc, arrays: Mapping[str, Array], metas: Mapping[str, Mapping[str, int]]
-) -> float:
-    """Return the mean average precision of the network on some tensors."""
-    found: dict[str, Prediction] = {}
+@pytest.fixture(scope="module")
+def outputs(network: torch.nn.Module, shown: Shown) -> Outputs:
+    """Return what the network says of each."""
+    return run(network, shown[1])
+
+
+def run(network: torch.nn.Module, arrays: Mapping[str, Array]) -> Outputs:
+    found = {}
     for image_id, array in arrays.items():
         with torch.inference_mode():
-            outputs = [output.numpy() for output in network(torch.from_numpy(np.ascontiguousarray(array[None])))]
-        (found[image_id],) = RECIPE.postprocess(outputs, [metas[image_id]])
+            batch = torch.from_numpy(np.ascontiguousarray(array[None]))
+            found[image_id] = [output.numpy() for output in network(batch)]
+    return found
+
+
+def score(outputs: Outputs, dataset: MemoryVoc, metas: Metas) -> float:
+    """Return the mean average precision of some outputs."""
+    found: dict[str, Prediction] = {}
+    for image_id, of_image in outputs.items():
+        (found[image_id],) = RECIPE.postprocess(of_image, [metas[image_id]])
     return voc_scores.metrics(found, dataset)["mAP"]
 
 
-def test_unseen_shapes_are_found(network: torch.nn.Module, shown: Shown) -> None:
+def test_unseen_shapes_are_found(outputs: Outputs, shown: Shown) -> None:
     """Clearly above chance, and not perfect: there is something to lose."""
-    assert 0.5 < score(network, *shown) < 0.99
+    dataset, _, metas = shown
+    assert 0.5 < score(outputs, dataset, metas) < 0.99
 
 
-def test_swapped_channels_show(network: torch.nn.Module, shown: Shown) -> None:
+def test_swapped_channels_show(network: torch.nn.Module, outputs: Outputs, shown: Shown) -> None:
     """Shapes of one colour are taken for others."""
     dataset, arrays, metas = shown
-    swapped = {key: array[::-1] for key, array in arrays.items()}
-    assert score(network, dataset, swapped, metas) < 0.75 * score(network, dataset, arrays, metas)
+    swapped = run(network, {key: array[::-1] for key, array in arrays.items()})
+    assert score(swapped, dataset, metas) < 0.75 * score(outputs, dataset, metas)
 
 
-def test_swapped_sides_show(network: torch.nn.Module, shown: Shown) -> None:
+def test_swapped_sides_show(outputs: Outputs, shown: Shown) -> None:
     """Boxes scaled by the wrong side miss."""
-    dataset, arrays, metas = shown
+    dataset, _, metas = shown
     swapped = {key: {"width": meta["height"], "height": meta["width"]} for key, meta in metas.items()}
-    assert score(network, dataset, arrays, swapped) < 0.8 * score(network, dataset, arrays, metas)
+    assert score(outputs, dataset, swapped) < 0.8 * score(outputs, dataset, metas)
 
 
 def test_second_call_finds_the_file_made(weights: Path) -> None:
@@ -107,14 +123,12 @@ def test_weights_of_another_network_are_not_made() -> None:
         demo_weights.fit(torch.nn.Linear(3, 3), [], [], seed=0)
 
 
-def test_detections_of_a_picture_without_objects_are_few(network: torch.nn.Module, shown: Shown) -> None:
+def test_detections_of_a_picture_without_objects_are_few(outputs: Outputs, shown: Shown) -> None:
     """Nothing is found with certainty where nothing is."""
-    dataset, arrays, metas = shown
+    dataset, _, metas = shown
     empty = [image_id for image_id in dataset.image_ids if not len(dataset.objects(image_id).labels)]
     assert empty
     for image_id in empty:
-        with torch.inference_mode():
-            outputs = [output.numpy() for output in network(torch.from_numpy(arrays[image_id][None]))]
-        (found,) = RECIPE.postprocess(outputs, [metas[image_id]])
+        (found,) = RECIPE.postprocess(outputs[image_id], [metas[image_id]])
         assert isinstance(found, Detections)
         assert found.scores.max(initial=0) < 0.9
