@@ -75,7 +75,7 @@ def test_a_specification_with_one_changed_field_is_refused_or_whole(field: str, 
 def test_a_refused_specification_names_the_field(field: str) -> None:
     """A person can find what to change."""
     with pytest.raises(InvalidRequestError, match=f"specification: {field}"):
-        parse_run_spec(json.dumps(SPEC | {field: {"no": "such"}}))
+        parse_run_spec(json.dumps(SPEC | {field: {"no": ["such"]}}))
 
 
 def test_a_specification_has_a_size_limit() -> None:
