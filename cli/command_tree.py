@@ -63,6 +63,7 @@ TREE: Final[Mapping[str, Command | Group]] = {
     "why": Command(module="cli.why", panel=FOLLOW),
     "cancel": Command(module="cli.cancel", panel=FOLLOW),
     "retry": Command(module="cli.retry", panel=FOLLOW),
+    "report": Command(module="cli.report", panel=LOOK),
     "results": Group(
         help="What was measured: the history.", verbs=_verbs("results", "list", "show", "report"), panel=LOOK
     ),

@@ -30,13 +30,13 @@ _PARAMS: Final = ("params.batch_size", "params.precision", "params.start", "para
 JOB_FIELDS: Final = (
     *("job_id", "run_id", "label", "kind", "recipe", "state", "reason", "attempt", "device_id", "reused_from"),
     *("error.code", "error.blame", "error.message", *_PARAMS, "soc_version", "priority"),
-    *("created_at", "queued_at", "started_at", "finished_at"),
+    *("created_at", "queued_at", "started_at", "finished_at", "pinned_device", "lead_id"),
 )
 JOB_DETAIL_FIELDS: Final = (
     *JOB_FIELDS,
     *("error.detail", "content_key", "toolchain", "inputs", "outputs", "facts", "attempts"),
 )
-PLANNED_JOB_FIELDS: Final = ("label", "kind", "recipe", "soc_version", *_PARAMS, "parents", "reused")
+PLANNED_JOB_FIELDS: Final = ("label", "kind", "recipe", "soc_version", *_PARAMS, "parents", "reused", "pinned_device")
 DEVICE_FIELDS: Final = (
     *("device_id", "host", "kind", "npu_id", "chip_id", "logic_id", "name", "soc_version", "health", "state"),
     *("reason", "emulated", "toolchain", "memory_total_mib", "loaded", "seen_at"),
@@ -46,7 +46,7 @@ DEVICE_EVENT_FIELDS: Final = ("event_id", "device_id", "at", "state", "cause", "
 RESULT_FIELDS: Final = (
     *("result_id", "run_id", "job_id", "kind", "recipe", "recipe_version", "dataset", "dataset_digest", "samples"),
     *("recipe_options", "dataset_samples", "images_digest", "partial"),
-    *("soc_version", "device_id", "emulated", "batch_size", "precision", "quality"),
+    *("soc_version", "device_id", "scope", "emulated", "batch_size", "precision", "quality"),
     *(f"metrics.{name}" for name in METRICS),
     *("units", "toolchain", "om_digest", "created_at"),
 )
@@ -97,6 +97,8 @@ def job_document(job: JobRecord) -> dict[str, Any]:
         "queued_at": iso(job.queued_at),
         "started_at": iso(job.started_at),
         "finished_at": iso(job.finished_at),
+        "pinned_device": job.pinned_device,
+        "lead_id": job.lead_id,
     }
 
 
@@ -138,6 +140,7 @@ def planned_job_document(job: NewJob, reused: frozenset[str]) -> dict[str, Any]:
         "params": dict(job.params),
         "parents": {role: list(labels) for role, labels in job.parents.items()},
         "reused": job.label in reused,
+        "pinned_device": job.pinned_device,
     }
 
 
@@ -204,6 +207,7 @@ def result_document(result: ResultRecord) -> dict[str, Any]:
         "partial": result.is_partial,
         "soc_version": result.soc_version,
         "device_id": result.device_id,
+        "scope": result.scope,
         "emulated": result.emulated,
         "batch_size": result.batch_size,
         "precision": result.precision,

@@ -179,7 +179,11 @@ def _attempted(find: Callable[[], T]) -> tuple[NotFoundError | None, T | None]:
 def find_device(connection: Connection, text: str, suspect_seconds: float) -> DeviceRecord:
     """Return the device whose id is, or alone begins with, a text; raises NotFoundError."""
     _refuse_nothing(text)
-    known = devices.find(connection, suspect_seconds=suspect_seconds)
+    return choose_device(devices.find(connection, suspect_seconds=suspect_seconds), text)
+
+
+def choose_device(known: Sequence[DeviceRecord], text: str) -> DeviceRecord:
+    """Return the one of the devices whose id is, or alone begins with, a text; raises NotFoundError."""
     exact = [device for device in known if device.device_id == text]
     found = exact or [device for device in known if device.device_id.startswith(text)]
     if len(found) == 1:

@@ -51,6 +51,6 @@ def _why_empty(found: "Found") -> str:
     """Say why there is nothing to read: silence would look like a fault."""
     if found.job is None:
         return f"run {found.run.run_id} has no log: no job of it has written any; see: npuq why {found.run.run_id}"
-    if found.job.reused_from:
+    if found.job.reused_from and not found.job.accompanies:
         return f"{found.job.label} reused the outputs of an equal job, whose log is: npuq logs {found.job.reused_from}"
     return f"{found.job.label} is {found.job.state} and has written no log; see: npuq why {found.job.job_id}"

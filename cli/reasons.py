@@ -11,6 +11,8 @@ from cli.words import ago, counted, duration
 from db.records import AttemptRecord, DeviceRecord, JobRecord, RunRecord
 from npuq.errors import Blame, DatasetError
 from npuq.states import DEVICE_KIND_OF_JOB, DeviceKind, DeviceState, JobState, RunState
+from scheduler.cards import why_card_waits
+from scheduler.pins import why_pin_waits
 
 _BLAME_WORDS: Mapping[Blame, str] = {
     Blame.INPUT: "what was submitted",
@@ -57,6 +59,8 @@ def explain_job(job: JobRecord, around: Circumstances) -> list[str]:
             sentences = [_explain_active(first, job, around)]
         case JobState.SUCCEEDED:
             reused = f": it reused the outputs of the equal job {job.reused_from}" if job.reused_from else ""
+            if job.accompanies:
+                reused = f": it measured its chip for job {job.lead_id}, which has the card's result"
             sentences = [f"{first}{reused}"]
         case JobState.SKIPPED:
             sentences = [f"{first}: {job.reason or 'an input will not come'}", "try again with: npuq retry RUN"]
@@ -93,6 +97,13 @@ def _explain_queued(first: str, job: JobRecord, around: Circumstances) -> list[s
     sentences += _no_leader(around)
     if job.not_before is not None and job.not_before > around.now:
         sentences.append(f"it is not tried again for {duration((job.not_before - around.now).total_seconds())}")
+    if job.accompanies:
+        return [
+            *sentences,
+            f"it runs on another chip of the card at the same time as job {job.lead_id}, and ends with it",
+        ]
+    if job.pinned_device is not None:
+        return [*sentences, why_pin_waits(job.pinned_device, around.devices)]
     kind = DEVICE_KIND_OF_JOB[job.kind]
     of_kind = [device for device in around.devices if device.kind is kind]
     what = "chip" if kind is DeviceKind.NPU else "host slot"
@@ -106,6 +117,8 @@ def _explain_queued(first: str, job: JobRecord, around: Circumstances) -> list[s
         sentences.append(f"every host with a {what} refused it: {', '.join(job.refused_hosts)}")
     else:
         sentences.append(f"{what}: {_device_states(usable)}")
+    if job.leads:
+        sentences += why_card_waits(around.devices, job.soc_version, int(job.params["chips"]))
     return sentences
 
 

@@ -6,7 +6,18 @@ from typing import Final
 import typer
 
 from cli.submitting.command import takes
-from cli.submitting.options import BatchSizes, Conversion, FromOm, FromOnnx, FromWeights, Images, Loops, Run
+from cli.submitting.options import (
+    BatchSizes,
+    Conversion,
+    FromOm,
+    FromOnnx,
+    FromWeights,
+    Images,
+    Loops,
+    Measured,
+    Pins,
+    Run,
+)
 from npuq.errors import InvalidRequestError
 from npuq.states import JobKind
 
@@ -17,7 +28,7 @@ EXAMPLES: Final = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Run, Loops, Conversion, Images, FromOm, FromOnnx, FromWeights):
+class Options(Run, Pins, Measured, Loops, Conversion, Images, FromOm, FromOnnx, FromWeights):
     """What it takes."""
 
     batch_sizes: BatchSizes = "1,4,8,16,32,64"

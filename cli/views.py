@@ -9,7 +9,7 @@ from cli.ids import SHORT_JOB, SHORT_RUN
 from cli.output import Column, View, state_style
 from cli.words import ago, counted, duration, one_line
 from db.records import DatasetRecord, DeviceEventRecord, DeviceRecord, JobRecord, NewJob, ResultRecord, RunRecord
-from npuq.states import FINAL_JOB_STATES, JobState
+from npuq.states import FINAL_JOB_STATES, JobState, Scope
 
 _METRIC_HEADERS: Final = {
     "top1": ("TOP-1 %", "{:.2f}"),
@@ -57,6 +57,8 @@ def parameters(kind_params: Mapping[str, Any]) -> str:
         parts.append(f"bs {kind_params['batch_size']}")
     if kind_params.get("precision"):
         parts.append(str(kind_params["precision"]))
+    if kind_params.get("scope") is not None:
+        parts.append(f"{kind_params['scope']} of {counted(kind_params['chips'], 'chip')}")
     if kind_params.get("stop") is not None:
         parts.append(f"{kind_params.get('start', 0)}-{kind_params['stop']}")
     return ", ".join(parts) or "-"
@@ -83,7 +85,9 @@ def jobs_view(now: datetime) -> View[JobRecord]:
 
 
 def _job_state(job: JobRecord) -> str:
-    return f"{job.state} (reused)" if job.reused_from else job.state
+    if job.reused_from is None:
+        return job.state
+    return f"{job.state} (as its card)" if job.accompanies else f"{job.state} (reused)"
 
 
 def _job_took(job: JobRecord, now: datetime) -> str:
@@ -104,7 +108,7 @@ def plan_view(reused: frozenset[str]) -> View[NewJob]:
             Column(header="KIND", text=lambda job: job.kind),
             Column(header="LABEL", text=lambda job: job.label),
             Column(header="PARAMETERS", text=_planned_parameters),
-            Column(header="CHIP", text=lambda job: job.soc_version or job.params.get("soc_version") or "-"),
+            Column(header="CHIP", text=_planned_chip),
             Column(header="AFTER", text=_planned_parents),
             Column(header="REUSED", text=lambda job: "yes" if job.label in reused else ""),
         ),
@@ -123,6 +127,10 @@ def _planned_parameters(job: NewJob) -> str:
     asked = {name: value[:SHORT_JOB] if name in options.files else value for name, value in options.written().items()}
     cann = [f"CANN {job.params['cann']}"] if job.params.get("cann") else []
     return ", ".join([parameters(job.params), *(f"{name}={value}" for name, value in asked.items()), *cann])
+
+
+def _planned_chip(job: NewJob) -> str:
+    return job.pinned_device or job.soc_version or job.params.get("soc_version") or "-"
 
 
 def _planned_parents(job: NewJob) -> str:
@@ -211,7 +219,8 @@ def _metric_reader(name: str, form: str) -> Any:  # noqa: ANN401 - a column's `t
 
 
 def _result_chip(result: ResultRecord) -> str:
-    return f"{result.soc_version or '-'}{' (emulated)' if result.emulated else ''}"
+    scope = " card" if result.scope == Scope.CARD else ""
+    return f"{result.soc_version or '-'}{scope}{' (emulated)' if result.emulated else ''}"
 
 
 def _result_dataset(result: ResultRecord) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, exists, func, or_, select
+from sqlalchemy import Connection, Row, and_, exists, func, or_, select
 
 from db import devices
 from db.records import ActiveAttempt, Assignment, AttemptRecord, JobRecord
@@ -67,10 +67,10 @@ def models(connection: Connection, job_ids: Sequence[str]) -> dict[str, str]:
 def finished_since(
     connection: Connection, since: datetime | None, *, limit: int
 ) -> list[tuple[str, JobKind, float, datetime]]:
-    """Return (recipe, kind, seconds, finished at) of jobs that ran with success: the newest, oldest first."""
+    """Return (recipe, kind, seconds, finished at) of jobs that ran alone with success: the newest, oldest first."""
     query = (
         select(Job.recipe, Job.kind, Job.started_at, Job.finished_at)
-        .where(Job.state == JobState.SUCCEEDED, Job.reused_from.is_(None))
+        .where(Job.state == JobState.SUCCEEDED, Job.reused_from.is_(None), Job.lead_id.is_(None))
         .order_by(Job.finished_at.desc())
         .limit(limit)
     )
@@ -172,14 +172,16 @@ def equal_succeeded(connection: Connection, content_key: str) -> JobRecord | Non
     return None if row is None else as_record(row)
 
 
-def equal_active(connection: Connection, content_key: str) -> str | None:
-    """Return the id of a job that is doing, or is about to do, the same work."""
+def equal_active(connection: Connection, content_key: str, pinned_device: str | None) -> str | None:
+    """Return the id of a job that is doing, or is about to do, the same work.
+
+    One that is pinned and not begun may have to wait for its device for ever: it is only told to what has the same pin.
+    """
+    begun = Job.state.in_([JobState.DISPATCHED, JobState.RUNNING])
+    waits_alike = or_(Job.pinned_device.is_(None), Job.pinned_device == pinned_device)
     return connection.execute(
         select(Job.id)
-        .where(
-            Job.content_key == content_key,
-            Job.state.in_([JobState.QUEUED, JobState.DISPATCHED, JobState.RUNNING]),
-        )
+        .where(Job.content_key == content_key, or_(begun, and_(Job.state == JobState.QUEUED, waits_alike)))
         .limit(1)
     ).scalar()
 
@@ -190,13 +192,17 @@ def queued(
     kinds: Sequence[JobKind],
     soc_versions: Sequence[str],
     toolchains: Sequence[str],
+    device_ids: Sequence[str],
     per_run: int,
     limit: int,
+    lead: bool = False,
 ) -> list[JobRecord]:
     """Return queued jobs that may be tried now, best first.
 
-    Only those that some chip or toolchain of the fleet could run, and at most `per_run` of each run: neither what
-    nobody can run nor an enormous run may hide the rest.
+    Only those that some chip or toolchain of the fleet could run, those pinned to a device only for `device_ids`, and
+    at most `per_run` of each run: neither what nobody can run nor an enormous run may hide the rest.
+
+    Either jobs that run alone, or (`lead`) those that lead the jobs for a whole card.
     """
     rank = func.row_number().over(partition_by=Job.run_id, order_by=[Job.priority.desc(), Job.ordinal])
     window = (
@@ -207,6 +213,8 @@ def queued(
             or_(Job.not_before.is_(None), Job.not_before <= db_now()),
             or_(Job.soc_version.is_(None), Job.soc_version.in_(soc_versions)),
             or_(Job.toolchain.is_(None), Job.toolchain.in_(toolchains)),
+            or_(Job.pinned_device.is_(None), Job.pinned_device.in_(device_ids)),
+            Job.lead_id == Job.id if lead else Job.lead_id.is_(None),
         )
         .subquery()
     )
@@ -218,6 +226,50 @@ def queued(
         .limit(limit)
     )
     return [as_record(row) for row in rows]
+
+
+def ready_together(connection: Connection, lead_ids: Sequence[str]) -> dict[str, list[JobRecord]]:
+    """Return the id of a leading job -> all jobs that may be tried now of those that it leads, itself first."""
+    rows = connection.execute(
+        select(Job.__table__)
+        .where(
+            Job.lead_id.in_(lead_ids),
+            Job.state == JobState.QUEUED,
+            or_(Job.not_before.is_(None), Job.not_before <= db_now()),
+        )
+        .order_by(Job.lead_id != Job.id, Job.ordinal)
+    )
+    found: dict[str, list[JobRecord]] = {}
+    for row in rows:
+        found.setdefault(row.lead_id, []).append(as_record(row))
+    return found
+
+
+def left_behind(connection: Connection, limit: int = 200) -> list[tuple[JobRecord, JobRecord]]:
+    """Return (open job, final job) of the same card's measurement where the final one decides the other's end.
+
+    A companion goes the way of its lead; a lead cannot go on without a companion that did not succeed.
+    """
+    other = Job.__table__.alias("other")
+    unfinished = [JobState.WAITING, JobState.QUEUED]
+    gone = [JobState.FAILED, JobState.CANCELLED, JobState.SKIPPED, JobState.HELD]
+    rows = connection.execute(
+        select(Job.id, other.c.id.label("other_id"))
+        .join(other, other.c.lead_id == Job.lead_id)
+        .where(
+            Job.state.in_(unfinished),
+            Job.lead_id.is_not(None),
+            or_(
+                and_(other.c.id == Job.lead_id, other.c.state.in_([*gone, JobState.SUCCEEDED])),
+                and_(Job.id == Job.lead_id, other.c.state.in_(gone)),
+            ),
+            other.c.id != Job.id,
+        )
+        .order_by(Job.id, other.c.ordinal)
+        .limit(limit)
+    ).all()
+    records = {job.job_id: job for job in get_many(connection, sorted({each for row in rows for each in row}))}
+    return [(records[row.id], records[row.other_id]) for row in rows]
 
 
 def stranded(connection: Connection, toolchains: Sequence[str], limit: int = 100) -> list[JobRecord]:
@@ -304,6 +356,7 @@ def assignment(connection: Connection, job_id: str, attempt: int, owner: str, su
         max_attempts=job.max_attempts,
         previous_error=None if job.error is None else job.error.code,
         source_name=_source_name(connection, job.run_id),
+        accompanies=job.accompanies,
     )
 
 

@@ -5,10 +5,10 @@ owner they expect. Each function may be run again after an answer was lost: it f
 A move that comes too late changes nothing and raises `SupersededError`, or returns False where being late is normal.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, delete, exists, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, exists, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from db import artifacts, results
@@ -154,6 +154,20 @@ def give_up(connection: Connection, job_id: str, error: ErrorInfo) -> bool:
     return True
 
 
+def follow_lead(connection: Connection, job_id: str) -> bool:
+    """`waiting` or `queued` -> `succeeded` or `cancelled`: the job that it accompanied has ended, well or not."""
+    job = _lock(connection, job_id)
+    lead = connection.execute(select(Job.state, Job.label).where(Job.id == job.lead_id)).one()
+    if job.state not in {JobState.WAITING, JobState.QUEUED} or lead.state not in FINAL_JOB_STATES:
+        return False
+    reason = f"{lead.label}, which it accompanied, is {lead.state}"
+    if lead.state == JobState.SUCCEEDED:  # what came of it is that job's
+        _move(connection, job, JobState.SUCCEEDED, reused_from=job.lead_id, reason=reason, **_NO_ERROR)
+    else:
+        _move(connection, job, JobState.CANCELLED, reason=reason)
+    return True
+
+
 def skip_doomed(connection: Connection, limit: int = 1000) -> int:
     """`waiting` -> `skipped` for jobs with an input that will not come; returns how many."""
     parent = Job.__table__.alias("parent")
@@ -179,7 +193,7 @@ def skip_doomed(connection: Connection, limit: int = 1000) -> int:
 def dispatch(connection: Connection, job_id: str, attempt: int, device_id: str) -> bool:
     """`queued` -> `dispatched`: give a job to a device and raise the fence; `attempt` is the number before."""
     job = _lock(connection, job_id)
-    if job.state != JobState.QUEUED or job.attempt != attempt:
+    if job.state != JobState.QUEUED or job.attempt != attempt or job.pinned_device not in {None, device_id}:
         return False
     _move(connection, job, JobState.DISPATCHED, attempt=attempt + 1, device_id=device_id, reason="")
     connection.execute(
@@ -414,7 +428,16 @@ def _forget_log(connection: Connection, job_id: str, attempt: int) -> None:
 
 
 def request_cancel(connection: Connection, job_id: str) -> JobState:
-    """Cancel a job: at once if nobody runs it, else through the worker's next beat; returns its state afterwards."""
+    """Cancel a job: at once if nobody runs it, else through the worker's next beat; returns its state afterwards.
+
+    With it go the jobs that run at the same time on the other chips of the card.
+    """
+    lead = connection.execute(select(Job.lead_id).where(Job.id == job_id)).scalar()
+    together = [job_id] if lead is None else connection.execute(select(Job.id).where(Job.lead_id == lead)).scalars()
+    return {each: _cancel(connection, each) for each in sorted(together)}[job_id]
+
+
+def _cancel(connection: Connection, job_id: str) -> JobState:
     job = _lock(connection, job_id)
     if job.state in FINAL_JOB_STATES:
         return JobState(job.state)
@@ -445,25 +468,9 @@ def retry_many(connection: Connection, run_id: str, job_ids: Sequence[str]) -> l
     while level:
         back: set[str] = set()
         for some in batched(sorted(level)):
-            rows = connection.execute(
-                update(Job)
-                .where(Job.id.in_(some), Job.state.in_(wanted))
-                .values(
-                    state=JobState.WAITING,
-                    finished_at=None,
-                    failures=0,
-                    losses=0,
-                    not_before=None,
-                    avoid_devices=[],
-                    refused_hosts=[],
-                    cancel_requested=False,
-                    reason="",
-                    **_NO_ERROR,
-                )
-                .returning(Job.id)
-            )
-            back |= set(rows.scalars())
+            back |= _send_back(connection, Job.id.in_(some), wanted)
         moved |= back
+        moved |= _retry_card(connection, back)
         level, wanted = _skipped_children(connection, back) - moved, frozenset({JobState.SKIPPED})
     if moved:
         connection.execute(update(Run).where(Run.id == run_id).values(cancel_requested=False))
@@ -473,6 +480,36 @@ def retry_many(connection: Connection, run_id: str, job_ids: Sequence[str]) -> l
             .values(state=RunState.ACTIVE, finished_at=None, cancel_requested=False, reason="")
         )
     return sorted(moved)
+
+
+def _send_back(connection: Connection, which: ColumnElement[bool], states: Collection[JobState]) -> set[str]:
+    rows = connection.execute(
+        update(Job)
+        .where(which, Job.state.in_(states))
+        .values(
+            state=JobState.WAITING,
+            finished_at=None,
+            failures=0,
+            losses=0,
+            not_before=None,
+            avoid_devices=[],
+            refused_hosts=[],
+            cancel_requested=False,
+            reason="",
+            **_NO_ERROR,
+        )
+        .returning(Job.id)
+    )
+    return set(rows.scalars())
+
+
+def _retry_card(connection: Connection, jobs: set[str]) -> set[str]:
+    """Send back what runs on the other chips of the card together with these jobs."""
+    moved: set[str] = set()
+    for some in batched(sorted(jobs)):
+        leads = connection.execute(select(Job.lead_id).where(Job.id.in_(some), Job.lead_id.is_not(None)).distinct())
+        moved |= _send_back(connection, Job.lead_id.in_(leads.scalars().all()), _RETRYABLE)
+    return moved
 
 
 def _skipped_children(connection: Connection, parents: set[str]) -> set[str]:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from npuq.errors import ErrorInfo
-from npuq.states import AttemptState, DeviceCause, DeviceKind, DeviceState, JobKind, JobState, Quality, RunState
+from npuq.states import AttemptState, DeviceCause, DeviceKind, DeviceState, JobKind, JobState, Quality, RunState, Scope
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,8 @@ class NewJob:
     inputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     soc_version: str | None = None
+    pinned_device: str | None = None
+    lead_id: str | None = None
     fresh: bool = False
     priority: int = 0
     max_attempts: int = 3
@@ -47,7 +49,11 @@ class NewJob:
 
 @dataclass(frozen=True, kw_only=True)
 class JobRecord:
-    """A job as it stands."""
+    """A job as it stands.
+
+    `pinned_device` is the only one that it may run on. `lead_id` is the leading one of the jobs that run on all chips
+    of a card at once: its own id for that one, None for a job that runs alone.
+    """
 
     job_id: str
     run_id: str
@@ -82,6 +88,18 @@ class JobRecord:
     queued_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
+    pinned_device: str | None = None
+    lead_id: str | None = None
+
+    @property
+    def leads(self) -> bool:
+        """Return whether it leads the jobs that run on all chips of a card at once."""
+        return self.lead_id == self.job_id
+
+    @property
+    def accompanies(self) -> bool:
+        """Return whether it runs for the sake of another job, on another chip of the card."""
+        return self.lead_id is not None and self.lead_id != self.job_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +253,7 @@ class NewResult:
     metrics: Mapping[str, tuple[float, str]]
     dataset_samples: int | None = None
     images_digest: str | None = None
+    scope: str = Scope.CHIP
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,6 +299,7 @@ class ResultRecord:
     units: Mapping[str, str]
     dataset_samples: int | None = None
     images_digest: str | None = None
+    scope: str = Scope.CHIP
 
     @property
     def is_partial(self) -> bool:
@@ -316,6 +336,7 @@ class Assignment:
         running_seconds: how long the attempt has run, for long leases.
         previous_error: code with which the attempt before ended.
         source_name: what the person called the file that the run began with.
+        accompanies: whether it runs for the sake of another job, on another chip of the card.
     """
 
     job_id: str
@@ -335,6 +356,7 @@ class Assignment:
     max_attempts: int
     previous_error: str | None = None
     source_name: str = ""
+    accompanies: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,6 +66,8 @@ def _insert_graph(connection: Connection, run_id: str, jobs: Sequence[NewJob]) -
                 "params": dict(job.params),
                 "inputs": {role: list(digests) for role, digests in job.inputs.items()},
                 "soc_version": job.soc_version,
+                "pinned_device": job.pinned_device,
+                "lead_id": job.lead_id,
                 "fresh": job.fresh,
                 "priority": job.priority,
                 "state": JobState.WAITING,

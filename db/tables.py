@@ -232,6 +232,7 @@ class Job(Base):
         _partial("ix_jobs_open", "state", "priority", "created_at", where=_OPEN_JOBS),
         _partial("ix_jobs_done", "finished_at", where="state = 'succeeded' AND reused_from IS NULL"),
         _partial("ix_jobs_content_key", "content_key", "state", where="content_key IS NOT NULL"),
+        _partial("ix_jobs_lead_id", "lead_id", where="lead_id IS NOT NULL"),
         Index(None, "run_id", "ordinal"),
     )
 
@@ -251,6 +252,11 @@ class Job(Base):
     """The chip this job needs; None for host jobs."""
     toolchain: Mapped[str | None] = mapped_column(String(100))
     """The toolchain it needs; None: any."""
+    pinned_device: Mapped[str | None] = mapped_column(Id)
+    """The device that it runs on and nowhere else; None: any that can. No part of the content key."""
+    lead_id: Mapped[str | None] = mapped_column(Id, ForeignKey("jobs.id"))
+    """The leading one of the jobs that run on all chips of a card at once, its own id for that one; None: it runs
+    alone."""
     content_key: Mapped[str | None] = mapped_column(Digest)
     """Known as soon as its inputs are."""
     fresh: Mapped[bool] = mapped_column(default=False)
@@ -279,6 +285,7 @@ class Job(Base):
     facts: Mapped[dict[str, Any]]
     """What the step said of itself: command line, versions, counts, times."""
     reused_from: Mapped[str | None] = mapped_column(Id, ForeignKey("jobs.id"))
+    """The job whose outcome is this one's: an equal one, or the one that it accompanied."""
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_blame: Mapped[str | None] = mapped_column(String(16))
     error_message: Mapped[str | None] = mapped_column(Text)
@@ -404,6 +411,8 @@ class Result(Base):
     """Images of the whole dataset; None in rows older than this column, and where no dataset is."""
     images_digest: Mapped[str | None] = mapped_column(Digest)
     """List of the images that were scored; None: the first `samples`."""
+    scope: Mapped[str] = mapped_column(String(8), server_default="chip")
+    """Whether a throughput is one chip's or a whole card's (`npuq.states.Scope`)."""
     soc_version: Mapped[str | None] = mapped_column(String(40))
     device_id: Mapped[str | None] = mapped_column(Id, ForeignKey("devices.id"))
     """The chip; None when several took part (see `facts`)."""

@@ -14,7 +14,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 
 from npuq.atc_options import AtcOptions, CannVersion
 from npuq.precision import Precision
-from npuq.states import JobKind
+from npuq.states import JobKind, Scope
 
 SPEC_SCHEMA: Final = 1
 TOOLCHAIN_PREFIX: Final = "cann-"
@@ -22,6 +22,7 @@ TOOLCHAIN_PREFIX: Final = "cann-"
 MAX_BATCH_SIZE: Final = 4096
 MAX_BATCH_SIZES: Final = 64
 MAX_LISTED_IMAGES: Final = 10_000_000
+MAX_PINS: Final = 16
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -31,6 +32,7 @@ RunId = Annotated[
 SocVersion = Annotated[str, StringConstraints(pattern=r"^Ascend[0-9][0-9A-Za-z_-]{1,30}$")]
 OptionName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 OptionValue = Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]{1,200}$")]
+DeviceId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 DisplayName = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
@@ -88,7 +90,9 @@ class RunSpec(_Strict):
     The planner starts at `source` and adds every job that leads to the `goals`, once per batch size and precision.
     `limit` (the first so many) or `images` choose a part of the dataset; neither: all of it. `atc` holds options of the
     conversion, over those of the recipe; `cann` is the version that converts, None: the fleet's newest. `reference`
-    scores the ONNX in float32 on a host's CPU instead of a conversion on a chip.
+    scores the ONNX in float32 on a host's CPU instead of a conversion on a chip. `scope` says whether benchmarks
+    measure whole cards besides single chips. `pins` is pass -> id of the device that its infer jobs run on and nowhere
+    else.
     """
 
     schema_version: Literal[1] = SPEC_SCHEMA
@@ -112,6 +116,8 @@ class RunSpec(_Strict):
     cann: CannVersion | None = None
     reference: bool = False
     benchmark: BenchmarkProtocol = BenchmarkProtocol()
+    scope: Scope = Scope.CHIP
+    pins: Mapping[Name, DeviceId] = Field(default={}, max_length=MAX_PINS)
     fresh: bool = False
     priority: int = Field(default=0, ge=-100, le=100)
     max_attempts: int = Field(default=3, ge=1, le=10)
@@ -136,6 +142,16 @@ class RunSpec(_Strict):
             raise ValueError("export starts from weights")
         if self.source.kind is SourceKind.OM and JobKind.CONVERT in self.goals:
             raise ValueError("convert starts from weights or ONNX, the source is already an OM")
+        return self
+
+    @model_validator(mode="after")
+    def _places_fit(self) -> Self:
+        if self.pins and not {JobKind.INFER, JobKind.EVALUATE} & set(self.goals):
+            raise ValueError("a pass is pinned for infer jobs, and this asks for none")
+        if self.pins and self.reference:
+            raise ValueError("a reference runs on no chip: there is nothing to pin")
+        if self.scope is Scope.CARD and JobKind.BENCHMARK not in self.goals:
+            raise ValueError("the scope is that of a benchmark, and this asks for none")
         return self
 
     @model_validator(mode="after")

@@ -32,7 +32,8 @@ class JobState(StrEnum):
     RUNNING = "running"
     """Claimed by a worker that holds an owner token and a lease. As long as the work takes."""
     SUCCEEDED = "succeeded"
-    """Outputs and results are committed, or were reused from an equal job. For ever."""
+    """Outputs and results are committed, were reused from an equal job, or are those of the job that it accompanied on
+    another chip of the card. For ever."""
     FAILED = "failed"
     """It will not be tried again by itself; the error is kept. Until a person retries it."""
     CANCELLED = "cancelled"
@@ -54,6 +55,7 @@ JOB_MOVES: dict[tuple[JobState, JobState], str] = {
     (JobState.WAITING, JobState.FAILED): "scheduler: the job cannot be prepared (for example an unknown toolchain)",
     (JobState.WAITING, JobState.CANCELLED): "person, or the cancelled run",
     (JobState.QUEUED, JobState.DISPATCHED): "scheduler: a device was picked, the attempt number rises by one",
+    (JobState.QUEUED, JobState.SUCCEEDED): "scheduler: the job that it accompanied on another chip succeeded",
     (JobState.QUEUED, JobState.FAILED): "scheduler: every host that could run it refused it",
     (JobState.QUEUED, JobState.CANCELLED): "person, or the cancelled run",
     (JobState.DISPATCHED, JobState.RUNNING): "worker: claimed the attempt",
@@ -176,3 +178,10 @@ class Quality(StrEnum):
     CLEAN = "clean"  #: measured as intended
     UNSTABLE = "unstable"  #: the interval of the median stayed too wide
     CONTAMINATED = "contaminated"  #: something disturbed the measurement; kept, never used
+
+
+class Scope(StrEnum):
+    """What a throughput is the number of. As a wish, `card` means both: one is never computed from the other."""
+
+    CHIP = "chip"  #: one chip
+    CARD = "card"  #: all chips of a card at once

@@ -10,7 +10,7 @@ from typing import Final
 
 from db.records import ResultRecord
 from npuq.errors import NotFoundError
-from npuq.states import Quality
+from npuq.states import Quality, Scope
 from tasks import metrics
 
 FPS: Final = "throughput_fps"
@@ -26,6 +26,8 @@ class GuideRow:
     Attributes:
         recipe: recipe id.
         soc_version: the chip, for example `Ascend310P3`.
+        scope: whether the throughput is one chip's or a whole card's; the two never share a row.
+        chips: how many chips took part in it.
         emulated: whether any number of the row comes from the emulator.
         batch_size: samples per execution.
         precision: ours, for example `fp16`.
@@ -38,7 +40,7 @@ class GuideRow:
         fps: throughput; None when it was not measured.
         quality: of the throughput.
         result_ids: the results that the row was made of.
-        best: the highest clean throughput among rows of the same recipe, chip, precision and emulation.
+        best: the highest clean throughput among rows of the same recipe, chip, precision, scope and emulation.
     """
 
     recipe: str
@@ -56,6 +58,8 @@ class GuideRow:
     quality: Quality | None
     result_ids: tuple[str, ...]
     best: bool
+    scope: str = Scope.CHIP
+    chips: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +71,8 @@ class Table:
     right: tuple[bool, ...]
 
 
-_Key = tuple[str, str, str, bool, int]
-_Scope = tuple[str, int, str]
+_Key = tuple[str, str, str, str, bool, int]
+_Images = tuple[str, int, str]
 
 
 def guide_rows(results: Iterable[ResultRecord]) -> list[GuideRow]:
@@ -77,13 +81,13 @@ def guide_rows(results: Iterable[ResultRecord]) -> list[GuideRow]:
     Of several results of one configuration the newest counts; contaminated ones never do. Accuracies on other images
     are no newer ones: each set of images has a row of its own.
     """
-    accuracy: dict[_Key, dict[_Scope, ResultRecord]] = {}
+    accuracy: dict[_Key, dict[_Images, ResultRecord]] = {}
     performance: dict[_Key, ResultRecord] = {}
     for result in sorted(results, key=lambda item: (item.created_at, item.result_id)):
         if result.quality is Quality.CONTAMINATED:
             continue
         if result.kind == "accuracy":
-            accuracy.setdefault(_key(result), {})[_scope(result)] = result
+            accuracy.setdefault(_key(result), {})[_images(result)] = result
         else:
             performance[_key(result)] = result
     best = _best(performance)
@@ -95,28 +99,30 @@ def guide_rows(results: Iterable[ResultRecord]) -> list[GuideRow]:
 
 
 def _key(result: ResultRecord) -> _Key:
-    return (result.variant, result.soc_version or NOTHING, result.precision, result.emulated, result.batch_size)
+    # A card after the chip, and a card's throughput never beside a chip's accuracy.
+    scope = "" if result.scope == Scope.CHIP else result.scope
+    return (result.variant, result.soc_version or NOTHING, result.precision, scope, result.emulated, result.batch_size)
 
 
-def _scope(result: ResultRecord) -> _Scope:
+def _images(result: ResultRecord) -> _Images:
     """Return what tells the images of an accuracy from others."""
     return (result.dataset_digest or "", result.samples or 0, result.images_digest or "")
 
 
 def _best(performance: Mapping[_Key, ResultRecord]) -> set[_Key]:
-    """Return the keys with the highest clean throughput of each recipe, chip, precision and emulation."""
-    leaders: dict[tuple[str, str, str, bool], _Key] = {}
+    """Return the keys with the highest clean throughput of each recipe, chip, precision, scope and emulation."""
+    leaders: dict[tuple[str, str, str, str, bool], _Key] = {}
     for key, result in performance.items():
         if result.quality is not Quality.CLEAN or FPS not in result.metrics:
             continue
-        leader = leaders.get(key[:4])
+        leader = leaders.get(key[:5])
         if leader is None or result.metrics[FPS] > performance[leader].metrics[FPS]:
-            leaders[key[:4]] = key
+            leaders[key[:5]] = key
     return set(leaders.values())
 
 
 def _row(key: _Key, accuracy: ResultRecord | None, performance: ResultRecord | None, best: set[_Key]) -> GuideRow:
-    recipe, soc_version, precision, emulated, batch_size = key
+    recipe, soc_version, precision, scope, emulated, batch_size = key
     return GuideRow(
         recipe=recipe,
         soc_version=soc_version,
@@ -133,6 +139,8 @@ def _row(key: _Key, accuracy: ResultRecord | None, performance: ResultRecord | N
         quality=performance.quality if performance else None,
         result_ids=tuple(result.result_id for result in (accuracy, performance) if result is not None),
         best=key in best,
+        scope=scope or Scope.CHIP,
+        chips=len(performance.facts.get("card", {}).get("chips", ())) or 1 if performance else 1,
     )
 
 
@@ -162,7 +170,8 @@ def guide_table(rows: Sequence[GuideRow]) -> Table:
 
 
 def _chip(row: GuideRow) -> str:
-    return f"{row.soc_version} ({EMULATED})" if row.emulated else row.soc_version
+    card = f" card of {row.chips}" if row.scope == Scope.CARD else ""
+    return f"{row.soc_version}{card}{f' ({EMULATED})' if row.emulated else ''}"
 
 
 def _dataset(row: GuideRow) -> str:

@@ -1,17 +1,42 @@
-"""Ringing doorbells: after the commit, again until somebody answers, never the only record of anything."""
+"""Giving jobs to devices: first in the database, then the doorbells.
 
-from collections.abc import Iterable
+They ring after the commit, again until somebody answers, and are never the only record of anything.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import Connection
 
 from db import jobs
 from db.engine import Database
 from db.records import ActiveAttempt
 from npuq.celery_app import Sender
-from npuq.errors import BrokerError
+from npuq.errors import BrokerError, SupersededError
 from npuq.log import get_logger
 from npuq.messages import RUN_ATTEMPT_TASK, RunAttempt, device_queue, host_queue
 from npuq.states import AttemptState
+from scheduler.placement import Placement
 
 log = get_logger(__name__)
+
+
+def write(connection: Connection, chosen: Iterable[Placement]) -> int:
+    """Dispatch what was chosen, each unless it has moved on meanwhile; returns how many."""
+    return sum(jobs.dispatch(connection, item.job_id, item.attempt, item.device_id) for item in chosen)
+
+
+def write_together(database: Database, chosen: Sequence[Placement]) -> int:
+    """Dispatch the jobs for all chips of a card, all or none; returns how many."""
+
+    def all_or_none(connection: Connection) -> int:
+        if write(connection, chosen) < len(chosen):
+            raise SupersededError("one of the jobs for a card moved on meanwhile")
+        return len(chosen)
+
+    try:
+        return database.transact(all_or_none)
+    except SupersededError:
+        return 0  # the next tick sees what is left
 
 
 def due(active: Iterable[ActiveAttempt], *, resend_seconds: float) -> list[ActiveAttempt]:

@@ -18,8 +18,8 @@ from npuq.config import Settings
 from npuq.errors import Blame, ErrorInfo
 from npuq.log import get_logger
 from npuq.retry import decide
-from npuq.states import DEVICE_KIND_OF_JOB, AttemptState, DeviceKind
-from scheduler import dispatch, intake, placement, release
+from npuq.states import DEVICE_KIND_OF_JOB, AttemptState, DeviceKind, JobKind
+from scheduler import companions, dispatch, intake, placement, release
 from scheduler.durations import Durations
 from scheduler.reaper import Witness
 
@@ -96,6 +96,7 @@ class Loop:
         deadline = self._clock.monotonic() + self._timing.tick_seconds
         while self._clock.monotonic() < deadline:  # the rest of an enormous run waits for the next tick
             released = release.release_ready(self._database, self._settings, self._store.exists)
+            released += companions.settle(self._database)
             if not released:
                 break
             total += released
@@ -165,22 +166,42 @@ class Loop:
                 connection,
                 soc_versions=sorted({device.soc_version for device in seats if device.soc_version}),
                 toolchains=sorted({toolchain for device in seats for toolchain in device.toolchains}),
+                device_ids=[device.device_id for device in seats],
                 kinds=[kind for kind, device_kind in DEVICE_KIND_OF_JOB.items() if device_kind in kinds],
                 per_run=QUEUE_WINDOW_PER_SEAT * len(seats),
                 limit=QUEUE_WINDOW,
             )
+            leads = job_queries.queued(
+                connection,
+                soc_versions=sorted({device.soc_version for device in seats if device.soc_version}),
+                toolchains=(),
+                device_ids=(),
+                kinds=[JobKind.BENCHMARK],
+                per_run=len(seats),
+                limit=QUEUE_WINDOW,
+                lead=True,
+            )
+            together = job_queries.ready_together(connection, [lead.job_id for lead in leads])
+            queued = [
+                job
+                for job in sorted([*queued, *leads], key=lambda job: (-job.priority, job.created_at, job.ordinal))
+                if not self._refused_everywhere(together.get(job.job_id, [job]), fleet)
+            ]
             if not queued:
                 return 0
-            queued = [job for job in queued if not self._refused_everywhere(job, fleet)]
             models = job_queries.models(connection, [job.job_id for job in queued])
-        chosen = placement.place(queued, fleet, active, models=models, estimates=self._durations.estimates)
+        chosen = placement.place(
+            queued, fleet, active, models=models, estimates=self._durations.estimates, together=together
+        )
         if not chosen:
             return 0
-
-        def write(connection: object) -> int:
-            return sum(jobs.dispatch(connection, item.job_id, item.attempt, item.device_id) for item in chosen)  # type: ignore[arg-type]
-
-        return self._database.transact(write)
+        of_cards = {job.job_id: lead for lead, members in together.items() for job in members}
+        alone = [item for item in chosen if item.job_id not in of_cards]
+        placed = self._database.transact(lambda connection: dispatch.write(connection, alone)) if alone else 0
+        for lead in dict.fromkeys(of_cards[item.job_id] for item in chosen if item.job_id in of_cards):
+            members = [item for item in chosen if of_cards.get(item.job_id) == lead]
+            placed += dispatch.write_together(self._database, members)
+        return placed
 
     def _give_up_stranded(self, fleet: list[DeviceRecord]) -> int:
         """Fail conversions whose toolchain no host has any more: it was upgraded after they were queued."""
@@ -198,7 +219,11 @@ class Loop:
             self._database.transact(lambda c, j=job_id, e=error: jobs.give_up(c, j, e))  # type: ignore[misc]
         return len(stranded)
 
-    def _refused_everywhere(self, job: JobRecord, fleet: list[DeviceRecord]) -> bool:
+    def _refused_everywhere(self, together: list[JobRecord], fleet: list[DeviceRecord]) -> bool:
+        """Fail those of the jobs that every host which could run them has refused; whether there was one."""
+        return any([self._refused(job, fleet) for job in together])  # noqa: C419 - all of them, not the first
+
+    def _refused(self, job: JobRecord, fleet: list[DeviceRecord]) -> bool:
         """Fail a job that every host which could run it has refused, with the last refusal as the reason."""
         if not job.refused_hosts or job.error is None:
             return False

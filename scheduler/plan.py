@@ -8,7 +8,13 @@ Parameters of each kind (JSON values):
 | convert | batch_size (without gears of it), precision, soc_version; where there are any: atc (options of ATC), cann |
 | infer | batch_size, precision, dataset, dataset_digest, limit, images, pass, start, stop, preprocessing_version |
 | evaluate | batch_size, precision, soc_version, dataset, dataset_digest, limit, images, samples, passes |
-| benchmark | batch_size, precision, warmup, loops, max_seconds, require_idle |
+| benchmark | batch_size, precision, warmup, loops, max_seconds, require_idle; of a whole card: scope, chips |
+
+A card is measured by as many jobs as it has chips, placed together: one leads and has the result, the others have the
+params `companion` (from 1) and `lead` (its job id) besides. `scope` is the word `card`, `chips` how many they are.
+
+Shards of the passes take turns, so that two chips work on two passes at once. Which device a pass is pinned to is no
+parameter: where something ran is not what it is, and the shards are the same with and without pins.
 
 `start` and `stop` are positions among the images that are used, in the dataset's own order. `limit` is None where it
 leaves nothing out. `images` is there when a list says which are used: its digest and count; the list is an input.
@@ -29,7 +35,9 @@ from npuq.errors import InvalidRequestError, NotFoundError
 from npuq.precision import Precision
 from npuq.soc_versions import closest, is_known
 from npuq.specs import RunSpec, SourceKind, derived_id
-from npuq.states import DeviceKind, DeviceState, JobKind
+from npuq.states import DeviceKind, DeviceState, JobKind, Scope
+from scheduler.cards import chips_of_a_card
+from scheduler.pins import pinned_soc_version
 from scheduler.shards import shard_ranges
 from tasks.atc_request import check_fed, input_shapes, merged, recipe_table
 from tasks.protocols import Configurable, PredictsAnySize, Recipe
@@ -58,10 +66,17 @@ class PlanWaitsError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class _Place:
-    """What the fleet gives a plan: the chip to compile for (None: for none), and how many of them share the shards."""
+    """What the fleet gives a plan.
+
+    Attributes:
+        soc_version: the chip to compile for; None: for none.
+        chips: how many of them share the shards.
+        chips_of_card: how many of them a card has.
+    """
 
     soc_version: str | None
     chips: int
+    chips_of_card: int = 1
 
 
 _NOWHERE: Final = _Place(soc_version="", chips=0)  # of a reference, which has no job for a chip
@@ -80,7 +95,7 @@ def plan_run(
 
     Raises:
         InvalidRequestError: it can never be planned as it is; the message says what to change.
-        NotFoundError: it names a dataset that is not registered.
+        NotFoundError: it names a dataset that is not registered, a pass that the recipe has not, or no device.
         PlanWaitsError: no chip is there yet to say what to compile for.
     """
     if spec.dataset is not None and dataset is None:
@@ -100,7 +115,8 @@ def plan_run(
     check_sizes(spec, recipe)
     check_conversions(spec, recipe)
     check_soc_version(spec.soc_version, devices)
-    place = _NOWHERE if spec.reference else _find_place(spec, devices)
+    pinned = pinned_soc_version(spec.pins, recipe, devices, spec.soc_version)
+    place = _NOWHERE if spec.reference else _find_place(spec, pinned, devices)
     return _Graph(spec=spec, recipe=recipe, dataset=dataset, place=place).build()
 
 
@@ -157,10 +173,10 @@ def check_soc_version(soc_version: str | None, devices: Sequence[DeviceRecord]) 
     )
 
 
-def _find_place(spec: RunSpec, devices: Sequence[DeviceRecord]) -> _Place:
+def _find_place(spec: RunSpec, pinned: str | None, devices: Sequence[DeviceRecord]) -> _Place:
     chips = [device for device in devices if device.kind is DeviceKind.NPU and device.state in _WORKING]
     found = sorted({device.soc_version for device in chips if device.soc_version is not None})
-    soc = spec.soc_version
+    soc = spec.soc_version or pinned
     if soc is None and set(spec.goals) == {JobKind.EXPORT}:
         return _Place(soc_version=None, chips=1)
     if soc is None:
@@ -170,7 +186,10 @@ def _find_place(spec: RunSpec, devices: Sequence[DeviceRecord]) -> _Place:
             raise InvalidRequestError(f"the fleet has {', '.join(found)}: say which with --soc")
         soc = found[0]
     sharing = [device for device in chips if device.soc_version == soc]
-    return _Place(soc_version=soc, chips=max(1, len(sharing)))
+    of_card = chips_of_a_card(devices, soc)
+    if spec.scope is Scope.CARD and of_card is None:
+        raise PlanWaitsError(f"no card with {soc} is registered, and how many chips it has must be known to measure it")
+    return _Place(soc_version=soc, chips=max(1, len(sharing)), chips_of_card=of_card or 1)
 
 
 class _Graph:
@@ -227,6 +246,18 @@ class _Graph:
         if JobKind.BENCHMARK in self._kinds:
             params = base | self._spec.benchmark.model_dump()
             self._add(JobKind.BENCHMARK, f"benchmark {name}", params, model)
+            if self._spec.scope is Scope.CARD:
+                self._add_card(f"benchmark card {name}", params, model)
+
+    def _add_card(self, label: str, params: Mapping[str, Any], model: Mapping[str, tuple[str, ...]]) -> None:
+        """Add the jobs that measure all chips of a card at once, the leading one first."""
+        lead = derived_id(self._spec.run_id, label)
+        chips = self._place.chips_of_card
+        params = {**params, "scope": Scope.CARD.value, "chips": chips}
+        self._add(JobKind.BENCHMARK, label, params, model, lead_id=lead)
+        for number in range(1, chips):
+            others = {**params, "companion": number, "lead": lead}
+            self._add(JobKind.BENCHMARK, f"{label} {number + 1}/{chips}", others, model, lead_id=lead)
 
     def _add_export(self, batch_size: int) -> str:
         """Add the export for a batch size unless it is there, once for all where the axis is dynamic; its label."""
@@ -256,10 +287,12 @@ class _Graph:
 
     def _add_shards(self, name: str, base: Mapping[str, Any], model: Mapping[str, tuple[str, ...]]) -> list[str]:
         labels: list[str] = []
-        ranges = shard_ranges(self._samples, batch_size=base["batch_size"], chips=self._place.chips)
-        for pass_name in self._recipe.passes:
-            of_pass = name if len(self._recipe.passes) == 1 else f"{name} {pass_name}"
-            for number, (start, stop) in enumerate(ranges, start=1):
+        passes = self._recipe.passes
+        chips_per_pass = -(-self._place.chips // len(passes))
+        ranges = shard_ranges(self._samples, batch_size=base["batch_size"], chips=chips_per_pass)
+        for number, (start, stop) in enumerate(ranges, start=1):
+            for pass_name in passes:
+                of_pass = name if len(passes) == 1 else f"{name} {pass_name}"
                 label = f"infer {of_pass} {number}/{len(ranges)}"
                 params = {
                     **base,
@@ -269,7 +302,7 @@ class _Graph:
                     "stop": stop,
                     "preprocessing_version": self._recipe.preprocessing_version,
                 }
-                self._add(JobKind.INFER, label, params, model)
+                self._add(JobKind.INFER, label, params, model, pinned_device=self._spec.pins.get(pass_name))
                 labels.append(label)
         return labels
 
@@ -297,6 +330,9 @@ class _Graph:
         params: Mapping[str, Any],
         parents: Mapping[str, tuple[str, ...]] | None = None,
         files: Mapping[str, str] | None = None,
+        *,
+        pinned_device: str | None = None,
+        lead_id: str | None = None,
     ) -> None:
         # The role that the upload plays is filled by it, not by a job.
         produced = {role: labels for role, labels in (parents or {}).items() if role != self._source_role}
@@ -308,9 +344,11 @@ class _Graph:
         if chosen:  # nothing where nothing is chosen, so that earlier work counts
             params = {**params, "recipe_options": dict(chosen)}
         takes_upload = kind is JobKind.EXPORT or self._source_role in (parents or {})
+        job_id = derived_id(self._spec.run_id, label)
+        accompanies = lead_id not in {None, job_id}  # is there for a single measurement, and never reused for another
         self._jobs.append(
             NewJob(
-                job_id=derived_id(self._spec.run_id, label),
+                job_id=job_id,
                 label=label,
                 kind=kind,
                 recipe=self._recipe.id,
@@ -319,7 +357,9 @@ class _Graph:
                 inputs=inputs | ({self._source_role: (self._spec.source.digest,)} if takes_upload else {}),
                 parents=produced,
                 soc_version=self._place.soc_version if kind in {JobKind.INFER, JobKind.BENCHMARK} else None,
-                fresh=self._spec.fresh and kind not in {JobKind.EXPORT, JobKind.CONVERT},
+                pinned_device=pinned_device,
+                lead_id=lead_id,
+                fresh=accompanies or (self._spec.fresh and kind not in {JobKind.EXPORT, JobKind.CONVERT}),
                 priority=self._spec.priority,
                 max_attempts=self._spec.max_attempts,
             )

@@ -78,16 +78,16 @@ def _candidate(connection: Connection, job: JobRecord, toolchains: Toolchains) -
         toolchain=toolchain,
         missing="" if toolchain else missing,
         done=None if job.fresh else trusted(job_queries.equal_succeeded(connection, key)),
-        busy=None if job.fresh else job_queries.equal_active(connection, key),
+        busy=None if job.fresh else job_queries.equal_active(connection, key, job.pinned_device),
     )
 
 
 def _decide(candidates: Sequence[_Candidate], has_artifact: Callable[[str], bool]) -> list[_Move]:
     moves: list[_Move] = []
-    taken: dict[str, str] = {}
+    taken: dict[str, JobRecord] = {}
     for candidate in candidates:
         job, key = candidate.job, candidate.key
-        busy = candidate.busy or (None if job.fresh else taken.get(key))
+        busy = candidate.busy or _taken_by(job, taken.get(key))
         try:
             reusable = candidate.done is not None and is_stored(candidate.done, has_artifact)
         except NpuqError as error:
@@ -100,9 +100,16 @@ def _decide(candidates: Sequence[_Candidate], has_artifact: Callable[[str], bool
         elif busy is not None:
             moves.append(_Move(job=job, reason=f"job {busy[:12]} is doing the same work"))
         else:
-            taken[key] = job.job_id
+            taken[key] = job
             moves.append(_Move(job=job, key=key, toolchain=candidate.toolchain))
     return moves
+
+
+def _taken_by(job: JobRecord, equal: JobRecord | None) -> str | None:
+    """Return the job before it that does the same work; one that is pinned elsewhere may wait for ever, see there."""
+    if job.fresh or equal is None or equal.pinned_device not in {None, job.pinned_device}:
+        return None
+    return equal.job_id
 
 
 def _apply(connection: Connection, move: _Move) -> bool:

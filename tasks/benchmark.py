@@ -1,4 +1,4 @@
-"""The benchmark step: how fast one OM is on one exclusive, idle chip (design, section 8).
+"""The benchmark step: how fast one OM is on one exclusive, idle chip, or on all chips of a card (design, section 8).
 
 Only device times count. The chip is looked at before and after; what was measured on a disturbed chip is kept and
 marked, never passed off as clean.
@@ -6,26 +6,19 @@ marked, never passed off as clean.
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import numpy as np
-
-from npuq.errors import DeviceBusyError, InvalidRequestError
+from npuq.errors import DeviceBusyError
 from npuq.specs import BenchmarkProtocol
-from npuq.states import Quality
+from npuq.states import Quality, Scope
+from tasks import card_benchmark
 from tasks.batch_binding import bind_batch
+from tasks.benchmark_setup import HALF_WIDTH, INPUT_SEED, LEAST_EXECUTIONS, parameters, random_feeds, slice_size
 from tasks.idleness import ChipState, disturbance, why_busy
 from tasks.metrics import measured
-from tasks.protocols import Array, BoundTensor, InferenceSession, RunTimes
+from tasks.protocols import Array, InferenceSession, RunTimes
 from tasks.statistics import Interval, latencies, median_interval
-from tasks.steps import Metric, StepContext, StepOutcome, StepRequest
-
-HALF_WIDTH: Final = 0.005
-LEAST_EXECUTIONS: Final = 30
-INPUT_SEED: Final = 0
-_SLICE_SECONDS: Final = 0.25
-_MAX_SLICE: Final = 1000
+from tasks.steps import Metric, StepContext, StepOutcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +33,8 @@ class _Measurement:
 def run(context: StepContext) -> StepOutcome:
     """Measure throughput and latency.
 
-    Params: `batch_size`, and the fields of `npuq.specs.BenchmarkProtocol`, all of which may be left out; others change
-    nothing here.
+    Params: `batch_size`, and the fields of `npuq.specs.BenchmarkProtocol`, all of which may be left out. With the
+    `scope` card: what `tasks.card_benchmark` takes. Others change nothing here.
 
     Raises:
         InvalidRequestError: parameters or inputs that cannot be.
@@ -49,7 +42,9 @@ def run(context: StepContext) -> StepOutcome:
         NpuqError: as sessions and `npu-smi` classify it.
     """
     request = context.request
-    model, batch_size, protocol = _parameters(request)
+    if request.params.get("scope") == Scope.CARD:
+        return card_benchmark.run(context)
+    model, batch_size, protocol = parameters(request)
     session = context.session(model)
     bind_batch(session, batch_size)
     feeds = random_feeds(session.inputs)
@@ -69,39 +64,19 @@ def run(context: StepContext) -> StepOutcome:
     )
 
 
-def random_feeds(inputs: tuple[BoundTensor, ...]) -> list[Array]:
-    """Return the same seeded random arrays every time: standard normal, or 0 and 1 for whole numbers."""
-    generator = np.random.default_rng(INPUT_SEED)
-    return [
-        generator.standard_normal(tensor.shape).astype(tensor.dtype)
-        if tensor.dtype.kind == "f"
-        else generator.integers(0, 2, tensor.shape).astype(tensor.dtype)
-        for tensor in inputs
-    ]
-
-
-def _parameters(request: StepRequest) -> tuple[Path, int, BenchmarkProtocol]:
-    try:
-        given = {name: request.params[name] for name in BenchmarkProtocol.model_fields if name in request.params}
-        (model,) = request.inputs["om"]
-        return model, int(request.params["batch_size"]), BenchmarkProtocol(**given)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidRequestError(f"A benchmark job needs batch_size and one OM file; wrong is: {error}.") from error
-
-
 def _measure(
     context: StepContext, session: InferenceSession, feeds: list[Array], protocol: BenchmarkProtocol
 ) -> _Measurement:
     """Execute in slices, so that progress shows and the end can be decided in between."""
     session.reset_times()
     started = time.monotonic()
-    slice_size = 1
+    size = 1
     interval: Interval | None = None
     while True:
         done = len(session.times().execute_ms)
         if protocol.loops is not None:
-            slice_size = min(slice_size, protocol.loops - done)
-        session.run(feeds, loop=slice_size)
+            size = min(size, protocol.loops - done)
+        session.run(feeds, loop=size)
         times = session.times()
         done = len(times.execute_ms)
         elapsed = time.monotonic() - started
@@ -115,7 +90,7 @@ def _measure(
             context.progress(done, protocol.loops, "executions")
             if done >= protocol.loops:
                 return _Measurement(times=times, interval=interval, stable=True)
-        slice_size = max(1, min(_MAX_SLICE, int(_SLICE_SECONDS * done / elapsed)))
+        size = slice_size(done, elapsed)
 
 
 def _metrics(batch_size: int, times: RunTimes) -> dict[str, Metric]:

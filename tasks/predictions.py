@@ -121,7 +121,9 @@ def join(files: Sequence[Path], expected_ids: Sequence[str], passes: Sequence[st
             raise _mismatch(f"{path.name} has predictions for images that were not asked for: {_some(unknown)}")
         doubled = [image_id for image_id in shard.predictions if image_id in of_pass]
         if doubled:
-            raise _mismatch(f"{path.name} predicts images again that another shard has: {_some(doubled)}")
+            raise _mismatch(
+                f"{path.name} predicts images again, another shard of pass {shard.pass_name!r} has: {_some(doubled)}"
+            )
         of_pass.update(shard.predictions)
     for pass_name, of_pass in found.items():
         missing = [image_id for image_id in expected_ids if image_id not in of_pass]

@@ -18,6 +18,13 @@ from npuq.precision import Precision
 from tasks.metrics import METRICS
 from tasks.protocols import PublishesReferences, Recipe
 
+#: Dataset, as sources name it -> how many images it has: a result over another number is of something else.
+PUBLISHED_IMAGES: Final[Mapping[str, int]] = {
+    "ImageNet val": 50_000,
+    "COCO val2017": 5_000,
+    "VOC2007 test": 4_952,
+    "WIDER FACE val": 3_226,
+}
 REFERENCES_FILE: Final = Path(__file__).parent / "recipes" / "references.toml"
 
 

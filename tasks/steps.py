@@ -214,8 +214,12 @@ class StepContext(Protocol):
     def feeders(self) -> "FeederPool":
         """Return the processes that decode and postprocess beside the chip."""
 
-    def chip_state(self) -> "ChipState":
-        """Return what `npu-smi` says about this step's chip now; raises NpuqError when that cannot be known."""
+    def chip_state(self, friends: frozenset[int] = frozenset()) -> "ChipState":
+        """Return what `npu-smi` says about this step's chip now; raises NpuqError when that cannot be known.
+
+        `friends` are ids of processes beside this one that are no strangers: where only a card's processes are told,
+        those on its other chips seem to be here.
+        """
 
 
 class Step(Protocol):

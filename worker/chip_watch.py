@@ -55,15 +55,19 @@ def _leaked_mib(info: NpuSmiInfo, chip: Chip, baseline_mib: int | None) -> int |
     return unowned - baseline_mib if unowned > baseline_mib + LEAK_MIB else 0
 
 
-def chip_state(info: NpuSmiInfo, device: DeviceRef) -> ChipState:
-    """Return the state of a chip; `health` is None when the table does not have it."""
+def chip_state(info: NpuSmiInfo, device: DeviceRef, friends: frozenset[int] = frozenset()) -> ChipState:
+    """Return the state of a chip; `health` is None when the table does not have it.
+
+    Processes with one of the ids `friends` are not foreign.
+    """
     chip = _chip(info, (device.npu_id, device.chip_id))
     if chip is None:
         return ChipState(health=None)
     here = _processes(info, chip)
+    strangers = [each for each in here if not {each.pid, each.container_pid} & friends and not is_ours(each)]
     return ChipState(
         health=chip.health,
-        foreign_processes=tuple(f"{id_component(each.name)} (pid {each.pid})" for each in here if not is_ours(each)),
+        foreign_processes=tuple(f"{id_component(each.name)} (pid {each.pid})" for each in strangers),
         processes_visible=bool(info.processes or info.no_process_npus),
         memory_used_mib=_used_mib(chip),
         leaked_memory_mib=_leaked_mib(info, chip, device.memory_baseline_mib),

@@ -139,10 +139,10 @@ class DeviceContext:
         """Return the feeders beside this chip."""
         return self.pool
 
-    def chip_state(self) -> ChipState:
+    def chip_state(self, friends: frozenset[int] = frozenset()) -> ChipState:
         """Return what `npu-smi` says about this chip now."""
         # The request's device knows what was learned of it since this process began.
-        return chip_state(self.npu_smi.info(), self.request.device or self.device)
+        return chip_state(self.npu_smi.info(), self.request.device or self.device, friends)
 
     def _blame_strangers(self, error: NpuqError) -> None:
         """Raise DeviceBusyError if the model might have fitted an empty chip; return if it was empty, or is unknown."""

@@ -45,7 +45,7 @@ class HostContext:
         """Refuse: feeders stand beside chips; raises RuntimeError."""
         raise RuntimeError(f"{self.request.kind} runs on no chip and has no feeders")
 
-    def chip_state(self) -> "ChipState":
+    def chip_state(self, friends: frozenset[int] = frozenset()) -> "ChipState":  # noqa: ARG002 - there is no chip
         """Refuse: there is no chip here; raises RuntimeError."""
         raise RuntimeError(f"{self.request.kind} runs on no chip")
 

@@ -9,7 +9,7 @@ from db.records import Assignment, NewResult
 from npuq import __version__
 from npuq.errors import Blame, ErrorInfo
 from npuq.specs import canonical_json
-from npuq.states import JobKind, Quality
+from npuq.states import JobKind, Quality, Scope
 from tasks.steps import StepOutcome
 
 #: What a job inherits from the conversion at the root of its inputs.
@@ -119,7 +119,8 @@ def _performance(assignment: Assignment, outcome: StepOutcome, facts: Mapping[st
         dataset_digest=None,
         samples=None,
         soc_version=assignment.soc_version,
-        device_id=assignment.device.device_id,
+        device_id=None if assignment.params.get("chips", 1) > 1 else assignment.device.device_id,
+        scope=assignment.params.get("scope", Scope.CHIP),
         emulated=assignment.device.emulated,
         batch_size=assignment.params["batch_size"],
         precision=assignment.params["precision"],

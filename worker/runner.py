@@ -25,6 +25,7 @@ from npuq.log import get_logger
 from npuq.messages import parse_run_attempt
 from npuq.retry import convict, decide
 from npuq.states import DeviceCause, DeviceState
+from tasks.card_meeting import LEAD_GONE
 from tasks.steps import StepOutcome, StepRequest
 from worker.attempt_log import AttemptLog
 from worker.child import Child, EndResult
@@ -256,6 +257,9 @@ class Runner:
         if lease.ended is Ended.LOST:
             log.warning("attempt_dropped", reason="it no longer belongs to this worker")
             return
+        if assignment.accompanies and lease.ended is None and _is_handed_over(answer):
+            self._hand_over(assignment, answer)
+            return
         if isinstance(answer, StepOutcome):
             stored = trouble_of(answer) or self._store_outputs(answer)
             if not isinstance(stored, ErrorInfo):
@@ -263,6 +267,16 @@ class Runner:
                 return
             answer = stored
         self._end_unsuccessful(assignment, answer, lease, self._keep_log(attempt_log, workspace, answer))
+
+    def _hand_over(self, assignment: Assignment, answer: StepOutcome | ErrorInfo) -> None:
+        """Queue a companion again: it ends as the job that leads it does, or runs with it again."""
+        told = isinstance(answer, StepOutcome)
+        reason = "its measurement is with the leading job" if told else "the leading job ended before it"
+        job_id, attempt, owner = assignment.job_id, assignment.attempt, assignment.owner
+        self._database.transact(
+            lambda c: jobs.release(c, job_id, attempt, owner=owner, reason=reason), patience_seconds=ALONE_SECONDS
+        )
+        log.info("attempt_handed_over", reason=reason)
 
     def _keep_log(
         self, attempt_log: AttemptLog, workspace: Workspace, error: ErrorInfo | None = None
@@ -352,6 +366,10 @@ class Runner:
             note_error(connection, assignment.device, settled)
 
         self._database.transact(write, patience_seconds=ALONE_SECONDS)
+
+
+def _is_handed_over(answer: StepOutcome | ErrorInfo) -> bool:
+    return isinstance(answer, StepOutcome) or answer.code == LEAD_GONE
 
 
 def _shown_by(lease: Lease) -> Callable[[Progress], None]:

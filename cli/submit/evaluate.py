@@ -6,7 +6,7 @@ from typing import Final
 import typer
 
 from cli.submitting.command import takes
-from cli.submitting.options import Conversion, FromOm, FromOnnx, FromWeights, Images, Reference, Run
+from cli.submitting.options import Conversion, FromOm, FromOnnx, FromWeights, Images, Pins, Reference, Run
 from npuq.states import JobKind
 
 EXAMPLES: Final = (
@@ -16,7 +16,7 @@ EXAMPLES: Final = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Run, Reference, Conversion, Images, FromOm, FromOnnx, FromWeights):
+class Options(Run, Pins, Reference, Conversion, Images, FromOm, FromOnnx, FromWeights):
     """What it takes."""
 
 

@@ -6,17 +6,17 @@ from typing import Final
 import typer
 
 from cli.submitting.command import takes
-from cli.submitting.options import Conversion, FromOm, FromOnnx, FromWeights, Images, Run
+from cli.submitting.options import Conversion, FromOm, FromOnnx, FromWeights, Images, Pins, Run
 from npuq.states import JobKind
 
 EXAMPLES: Final = (
     "npuq submit infer mobilenet_v1 --weights mobilenet_v1.pth.tar --dataset imagenet --limit 500",
-    "npuq submit infer mobilenet_v1 --onnx mobilenet_v1.onnx --dataset imagenet --images part.txt",
+    "npuq submit infer mobilenet_v1 --onnx m.onnx --dataset imagenet --pin-pass main=h1.npu0.0",
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Run, Conversion, Images, FromOm, FromOnnx, FromWeights):
+class Options(Run, Pins, Conversion, Images, FromOm, FromOnnx, FromWeights):
     """What it takes."""
 
 

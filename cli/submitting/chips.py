@@ -7,7 +7,7 @@ from cli.output import tell
 from cli.session import Session
 from cli.submitting.request import Request
 from npuq.errors import DatabaseError
-from npuq.states import JobKind
+from npuq.states import DeviceState, JobKind
 
 if TYPE_CHECKING:
     from db.records import DeviceRecord
@@ -30,9 +30,18 @@ def known_devices(session: Session) -> "Sequence[DeviceRecord] | None":
 def warn_of_absences(request: Request, fleet: "Sequence[DeviceRecord]") -> None:
     """Say on stderr that jobs will wait for a chip or a CANN which the fleet does not have."""
     from cli.fleet_fit import absent_cann, absent_chips
+    from scheduler.pins import why_pin_waits
 
     if request.reference:
         return
+    pinned = set(request.pins.values())
     chips = [] if set(request.goals) <= _WITHOUT_CHIP else absent_chips([request.soc], fleet)
-    for sentence in [*chips, *absent_cann([request.cann], fleet)]:
+    pins = [
+        why_pin_waits(device.device_id, fleet) for device in fleet if _is_away(device) and device.device_id in pinned
+    ]
+    for sentence in [*chips, *absent_cann([request.cann], fleet), *pins]:
         tell(f"warning: {sentence}")
+
+
+def _is_away(device: "DeviceRecord") -> bool:
+    return device.state not in {DeviceState.ONLINE, DeviceState.BUSY}

@@ -12,6 +12,7 @@ import typer
 
 from cli.options import Output
 from cli.output import Format
+from npuq.states import Scope
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,21 @@ class Images:
     ] = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pins:
+    """Where the passes of the recipe run."""
+
+    pin_pass: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pin-pass",
+            metavar="PASS=DEVICE",
+            help="Run a pass on this device and nowhere else, again for each, for example --pin-pass "
+            "flipped=h1.npu1.0. Default: every pass on every free chip.",
+        ),
+    ] = None
+
+
 BatchSizes = Annotated[str, typer.Option("--batch-sizes", "--batch-size", metavar="1,4,8", help="Separated by commas.")]
 
 
@@ -121,6 +137,16 @@ class Loops:
             "--loops", "--loop", min=1, help="Benchmark so many executions; default: until the median is sure."
         ),
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What throughput is measured of."""
+
+    scope: Annotated[
+        Scope,
+        typer.Option("--scope", help="chip: one idle chip. card: besides, all chips of a whole card at once."),
+    ] = Scope.CHIP
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,8 @@
 
 import difflib
 import getpass
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ from cli.submitting.options import Run
 from npuq.errors import DatabaseError, InvalidRequestError, NotFoundError, NpuqError
 from npuq.precision import Precision
 from npuq.specs import MAX_BATCH_SIZE, BenchmarkProtocol, RunSpec, SourceKind
-from npuq.states import JobKind
+from npuq.states import JobKind, Scope
 
 if TYPE_CHECKING:
     from cli.submitting.conversion import ConversionOptions
@@ -41,6 +41,9 @@ class Request:
     limit: int | None = None
     images: Path | None = None
     loops: int | None = None
+    scope: Scope = Scope.CHIP
+    pin_pass: Sequence[str] | None = None
+    pins: Mapping[str, str] = field(default_factory=dict)
     reference: bool = False
     fresh: bool = False
     priority: int = 0
@@ -51,8 +54,8 @@ class Request:
     @classmethod
     def of(cls, options: Run, goals: Sequence[JobKind]) -> Self:
         """Return the request that a command's options make; what it does not take is as it is by default."""
-        typed = {field.name: getattr(options, field.name) for field in fields(options)}
-        names = {field.name for field in fields(cls)}
+        typed = {each.name: getattr(options, each.name) for each in fields(options)}
+        names = {each.name for each in fields(cls)}
         return cls(goals=tuple(goals), **{name: value for name, value in typed.items() if name in names})
 
     def source(self) -> tuple[SourceKind, Path]:
@@ -119,6 +122,8 @@ class Request:
             "cann": self.cann,
             "reference": self.reference,
             "benchmark": BenchmarkProtocol(loops=self.loops),
+            "scope": self.scope,
+            "pins": self.pins,
             "fresh": self.fresh,
             "priority": self.priority,
         }

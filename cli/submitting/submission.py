@@ -13,6 +13,7 @@ from cli.session import Session, open_session
 from cli.submitting.chips import known_devices, warn_of_absences
 from cli.submitting.dry_run import show_plan
 from cli.submitting.options import Run
+from cli.submitting.pins import read_pins
 from cli.submitting.request import Request, check_names
 from cli.submitting.upload import upload_bar
 from cli.text_tables import as_json
@@ -31,6 +32,7 @@ def submit(ctx: typer.Context, options: Run, *goals: JobKind) -> int:
     """
     request = Request.of(options, goals)
     with open_session(ctx) as session:
+        request = read_pins(request, known_devices(session))
         if options.dry_run:
             show_plan(session, request, options.output)
             return ExitCode.DONE
@@ -49,9 +51,11 @@ def _check(session: Session, request: Request) -> None:
 
     Raises:
         NotFoundError: an unknown recipe or dataset.
-        InvalidRequestError: an unknown chip.
+        InvalidRequestError: an unknown chip, or a pass pinned to the wrong one.
     """
+    from scheduler.pins import pinned_soc_version
     from scheduler.plan import check_soc_version
+    from tasks import registry
 
     try:
         check_names(session, request)
@@ -63,6 +67,7 @@ def _check(session: Session, request: Request) -> None:
     fleet = known_devices(session)
     if fleet is not None:
         check_soc_version(request.soc, fleet)
+        pinned_soc_version(request.pins, registry.get(request.recipe), fleet, request.soc)
         warn_of_absences(request, fleet)
 
 

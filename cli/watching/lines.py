@@ -33,6 +33,8 @@ def _line(job: JobRecord) -> str | None:
         return f"{job.label}: running{where}{again}"
     if job.state not in FINAL_JOB_STATES:
         return None
+    if job.accompanies and job.reused_from:
+        return f"{job.label}: its measurement is part of job {job.reused_from[:12]}"
     if job.reused_from:
         return f"{job.label}: reused from job {job.reused_from[:12]}"
     took = ""

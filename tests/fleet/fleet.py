@@ -60,7 +60,8 @@ class FleetPlan:
     """What to start.
 
     Attributes:
-        chips: emulated chips, one per card.
+        chips: emulated chips.
+        chips_per_card: how many of them are on one card.
         database: of which kind.
         schedulers: how many; one leads.
         service_ms: time of one execution whatever its batch, in timed mode; None: the model is really computed.
@@ -72,6 +73,7 @@ class FleetPlan:
     """
 
     chips: int = 2
+    chips_per_card: int = 1
     database: DatabaseKind = "sqlite"
     schedulers: int = 1
     service_ms: float | None = 2.0
@@ -182,7 +184,9 @@ class Fleet:
 
     def _install_emulator(self) -> None:
         command = [sys.executable, "-m", "emulator", "install", "--home", str(self.emulator_home)]
-        command += ["--cards", str(self.plan.chips), "--chip", SOC_VERSION.removeprefix("Ascend")]
+        cards = self.plan.chips // self.plan.chips_per_card
+        command += ["--cards", str(cards), "--chips-per-card", str(self.plan.chips_per_card)]
+        command += ["--chip", SOC_VERSION.removeprefix("Ascend")]
         if self.plan.service_ms is not None:
             command += ["--timed", "--service-ms", str(self.plan.service_ms), "--per-sample-ms", "0"]
         subprocess.run(command, cwd=INSTALLATION, check=True, capture_output=True, timeout=INSTALL_LIMIT_SECONDS)

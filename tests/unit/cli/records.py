@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from db.records import AttemptRecord, DeviceRecord, JobRecord, ResultRecord, RunRecord
-from npuq.states import AttemptState, DeviceKind, DeviceState, JobKind, JobState, Quality, RunState
+from npuq.states import AttemptState, DeviceKind, DeviceState, JobKind, JobState, Quality, RunState, Scope
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
@@ -100,5 +100,6 @@ def result_record(**changes: Any) -> ResultRecord:
         "facts": {},
         "metrics": {"throughput_fps": 100.0},
         "units": {"throughput_fps": "fps"},
+        "scope": Scope.CHIP,
     }
     return ResultRecord(**(values | changes))

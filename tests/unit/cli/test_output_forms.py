@@ -60,6 +60,7 @@ READINGS = (
     Reading(arguments="config show", own_json=True),
     Reading(arguments="config show --origin"),
     Reading(arguments="results report @last"),
+    Reading(arguments="report @last"),
     Reading(arguments="doctor --services", code=1),
     Reading(arguments="emulator show"),
     Reading(arguments="runs show @last", one=True),
@@ -234,7 +235,7 @@ def test_names_are_a_line_per_record(
     answer = _ask(npuq, reading, homes, Format.NAME)
     documents = _documents(npuq, reading, homes)
     wanted = len(documents)
-    if reading.arguments.startswith("results report"):
+    if "report " in reading.arguments:
         wanted = sum(len(row["result_ids"]) for row in documents)
     _assert_only_said(reading, answer)
     assert len(answer.out.split("\n")) - 1 == wanted
@@ -264,7 +265,9 @@ def test_every_command_that_takes_a_form_is_tried() -> None:
     for name, entry in command_tree.TREE.items():
         verbs = tree[name].commands if isinstance(entry, command_tree.Group) else {"": tree[name]}  # type: ignore[union-attr]
         taking |= {f"{name} {verb}".strip() for verb in verbs if _takes_form(verbs[verb])}
-    tried = {" ".join(reading.arguments.split()[:2]) for reading in READINGS} - {"doctor --services"}
+    tried = {" ".join(reading.arguments.split()[:2]).removesuffix(" @last") for reading in READINGS} - {
+        "doctor --services"
+    }
     submitting = {name for name in taking if name.split()[0] in {"submit", "sweep"}}
     assert taking - submitting == tried | {"doctor"}
 

@@ -56,6 +56,19 @@ def test_a_queued_job_says_what_it_waits_for(changes: dict[str, object], devices
     assert expected in explain_job(job_record(state=JobState.QUEUED, **changes), around)
 
 
+def test_a_job_with_a_place_of_its_own_says_which() -> None:
+    """Its pinned device and how that is; the whole card; the job that it accompanies."""
+    sick = device_record(npu_id=0, chip_id=0, state=DeviceState.QUARANTINED, state_reason="Alarm")
+    around = replace(ALONE, devices=[sick])
+    pinned = explain_job(job_record(state=JobState.QUEUED, pinned_device="h1.npu0.0"), around)
+    assert "quarantined (Alarm); it waits for that device and runs nowhere else" in pinned[-1]
+    of_card = {"state": JobState.QUEUED, "kind": JobKind.BENCHMARK, "soc_version": "Ascend310P3"}
+    lead = explain_job(job_record(lead_id="a" * 32, params={"chips": 2}, **of_card), around)
+    assert "it needs a card with 2 chips of Ascend310P3: card 0 of h1 has 1" in lead
+    companion = explain_job(job_record(lead_id="b" * 32, params={"chips": 2}, **of_card), around)
+    assert "b" * 32 in companion[-1]
+
+
 def test_without_a_leader_nothing_moves_and_that_is_said() -> None:
     """The commonest reason has its remedy beside it."""
     around = replace(ALONE, led=False)

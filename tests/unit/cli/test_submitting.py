@@ -8,10 +8,10 @@ import pytest
 
 from cli.fleet_fit import absent_chips
 from cli.submitting.upload import amount, finished, upload_bar
-from db import datasets
+from db import datasets, devices
 from db.records import DeviceRecord
 from npuq.outbox import Outbox
-from npuq.states import DeviceState, JobKind
+from npuq.states import DeviceCause, DeviceState, JobKind
 from tests.services.world import World
 from tests.unit.cli.answers import Answer, Npuq
 from tests.unit.cli.records import device_record
@@ -58,6 +58,13 @@ def _nothing_left_the_house(home: Path) -> bool:
         (("--recipe-option", "side=64"), {}, "Its options: none"),
         (("--recipe-option", "side"), {}, "--recipe-option is NAME=VALUE"),
         (("--recipe-option", "side=1", "--recipe-option", "side=2"), {}, "once for each"),
+        (("--pin-pass", "main"), {}, "write PASS=DEVICE"),
+        (("--pin-pass", "mian=h1.npu0.0"), {}, "did you mean 'main'?"),
+        (("--pin-pass", "main=h1.npu7"), {}, "--pin-pass main: no device begins with 'h1.npu7'"),
+        (("--pin-pass", "main=h1.npu"), {}, "is not unique"),
+        (("--pin-pass", "main=h1.host.0"), {}, "is no chip"),
+        (("--pin-pass", "main=h1.npu0.0", "--pin-pass", "main=h1.npu1.0"), {}, "pinned twice"),
+        (("--pin-pass", "main=h1.npu0.0", "--soc", "Ascend910B4"), {}, "this run is for Ascend910B4"),
     ],
 )
 def test_a_wrong_request_is_refused_before_anything_is_sent(
@@ -69,6 +76,17 @@ def test_a_wrong_request_is_refused_before_anything_is_sent(
     assert expected in answer.err
     assert answer.out == ""
     assert _nothing_left_the_house(tmp_path)
+
+
+def test_pins_and_scope_are_shown_by_a_dry_run(sweep: Sweep, sqlite_world: World) -> None:
+    """A device by the beginning of its id; one that is sick is waited for, which is said."""
+    sqlite_world.transact(devices.set_state, "h1.npu0.0", DeviceState.QUARANTINED, "Alarm", DeviceCause.ALARM)
+    answer = sweep("--pin-pass", "main=h1.npu0", "--scope", "card", "--batch-sizes", "1", "--dry-run", "-o", "json")
+    assert answer.code == 0, answer.err
+    pinned = {job["pinned_device"] for job in answer.json if job["kind"] == "infer"}
+    assert pinned == {"h1.npu0.0"}
+    assert "pinned to h1.npu0.0, which is quarantined (Alarm); it waits for that device" in answer.err
+    assert "benchmark card bs1 fp16" in {job["label"] for job in answer.json}
 
 
 def test_an_empty_file_is_refused(sweep: Sweep, tmp_path: Path) -> None:

@@ -57,6 +57,21 @@ def test_an_old_score_with_a_limit_counts_as_partial() -> None:
     assert [(row.partial, row.dataset_samples) for row in guide_rows([old])] == [(True, None)]
 
 
+def test_a_cards_throughput_shares_no_row_with_a_chips() -> None:
+    """It comes after the chip's, says how many chips it is of, has no accuracy beside it, and is best among cards."""
+    chips: dict[str, Any] = {"card": {"chips": [{}, {}, {}, {}]}}
+    rows = guide_rows([_fps(2.48, scope="card", facts=chips), _fps(0.62), _accuracy()])
+    assert [(row.scope, row.chips, row.fps, row.best) for row in rows] == [
+        ("chip", 1, 0.62, True),
+        ("card", 4, 2.48, True),
+    ]
+    assert [cells[0] for cells in guide_table(rows).rows] == [
+        "Ascend310P3 (emulated)",
+        "Ascend310P3 card of 4 (emulated)",
+    ]
+    assert (rows[0].dataset, rows[1].dataset) == ("demo", None)
+
+
 def test_emulated_numbers_never_compete_with_measured_ones() -> None:
     """Each has a best of its own, and its own row."""
     rows = guide_rows([_fps(999.0), _fps(10.0, emulated=False)])

@@ -156,6 +156,38 @@ def test_shards_of_each_pass_cover_the_limited_dataset_once(limit: int | None) -
     assert (scoring.params["samples"], scoring.params["passes"]) == (samples, ["original", "flipped"])
 
 
+@pytest.mark.parametrize("chips", [1, 2, 8])
+def test_shards_of_the_passes_take_turns(chips: int) -> None:
+    """However many chips come for work at once, they come for every pass; pinned or not, it is the same work."""
+    fleet = [device(f"h1.npu{number}.0", npu_id=number) for number in range(chips)]
+    two_passes = recipe("original", "flipped")
+    spec = run_spec(goals=(JobKind.EVALUATE,))
+    graph = plan(spec, recipe=two_passes, devices=fleet, dataset=dataset(samples=2_000))
+    shards = [job for job in graph if job.kind is JobKind.INFER]
+    assert [job.params["pass"] for job in shards] == ["original", "flipped"] * (len(shards) // 2)
+    assert all(one.params["start"] == two.params["start"] for one, two in zip(shards[::2], shards[1::2], strict=True))
+    assert {job.params["pass"] for job in shards[: max(2, chips)]} == {"original", "flipped"}
+    pinned = spec.model_copy(update={"pins": {"flipped": "h1.npu0.0"}})
+    again = plan(pinned, recipe=two_passes, devices=fleet, dataset=dataset(samples=2_000))
+    assert [job.params for job in again] == [job.params for job in graph]
+    places = {job.params["pass"]: job.pinned_device for job in again if job.kind is JobKind.INFER}
+    assert places == {"original": None, "flipped": "h1.npu0.0"}
+
+
+def test_a_card_is_measured_by_a_job_for_each_of_its_chips() -> None:
+    """Besides the chip's own measurement; the leading one can be reused, the others never are, and none is pinned."""
+    fleet = [device(f"h1.npu0.{number}", chip_id=number) for number in range(4)]
+    graph = plan(run_spec(goals=(JobKind.BENCHMARK,), scope="card"), devices=[*fleet, host_slot()])
+    alone, lead, *others = [job for job in graph if job.kind is JobKind.BENCHMARK]
+    assert (alone.lead_id, alone.params.get("scope")) == (None, None)
+    assert (lead.lead_id, lead.fresh, lead.params["chips"]) == (lead.job_id, False, 4)
+    assert [job.params["companion"] for job in others] == [1, 2, 3]
+    assert all((job.lead_id, job.params["lead"], job.fresh) == (lead.job_id, lead.job_id, True) for job in others)
+    assert lead.label == "benchmark card bs1 fp16"
+    with pytest.raises(PlanWaitsError, match="how many chips it has"):
+        plan(run_spec(goals=(JobKind.BENCHMARK,), scope="card"), devices=[])
+
+
 def test_shards_of_a_list_are_ranges_over_its_images() -> None:
     """The list is an input of all that use it, and of nothing else; its digest makes other work of it."""
     images = ListedImages(digest="1" * 64, count=70)

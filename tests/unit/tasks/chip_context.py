@@ -107,6 +107,7 @@ class ChipContext:
         self.pool = FakeFeeders(self.chip.log)
         self.states = [ChipState(health="OK"), ChipState(health="OK")]
         self.progress_seen: list[tuple[int, int, str]] = []
+        self.friends: frozenset[int] = frozenset()
 
     def progress(self, done: int, total: int, unit: str) -> None:
         """Note it."""
@@ -121,6 +122,7 @@ class ChipContext:
         """Return the fake feeders."""
         return self.pool
 
-    def chip_state(self) -> ChipState:
-        """Return the next of `states`."""
+    def chip_state(self, friends: frozenset[int] = frozenset()) -> ChipState:
+        """Return the next of `states`; who are friends is remembered."""
+        self.friends = friends
         return self.states.pop(0)

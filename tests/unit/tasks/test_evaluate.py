@@ -1,6 +1,6 @@
 """Evaluation joins the shards of all infer jobs and scores them with units."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from npuq.states import JobKind
 from tasks import datasets, evaluate, registry
 from tasks.predictions import write_predictions
 from tasks.protocols import ClassScores, Detections, Prediction
+from tasks.recipes.mobilenet_v1 import MobileNetV1
 from tasks.steps import DatasetRef, ImageListRef, Metric, StepOutcome
 from tests.unit.tasks.recording_context import host_context
 
@@ -74,6 +75,41 @@ def test_order_and_cut_of_shards_do_not_matter(dataset: DatasetRef, tmp_path: Pa
     assert results[0] == results[1]
 
 
+class TwoPasses(MobileNetV1):
+    """A recipe that trusts the flipped pass, if the original one is of the same image."""
+
+    passes = ("original", "flipped")
+
+    def merge(self, predictions: Mapping[str, Prediction]) -> Prediction:
+        """Return the flipped pass."""
+        original, flipped = predictions["original"], predictions["flipped"]
+        assert isinstance(original, ClassScores)
+        assert isinstance(flipped, ClassScores)
+        assert original.scores.argmin() == flipped.scores.argmin()
+        return flipped
+
+
+def test_passes_are_merged_by_image_whatever_their_order(
+    dataset: DatasetRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recipe gets both predictions of one image; an image that one pass lacks fails the job and is named."""
+    monkeypatch.setattr(registry, "get", lambda _: TwoPasses())
+
+    def shard(name: str, pass_name: str, images: str, rank: int) -> Path:
+        values = []
+        for image_id in images:
+            scores = scored(TRUTH[image_id], rank=rank).scores.copy()
+            scores[(TRUTH[image_id] + 500) % 1000] = -1  # says which image it is of
+            values.append((image_id, ClassScores(scores=scores)))
+        write_predictions(tmp_path / name, values, pass_name=pass_name)
+        return tmp_path / name
+
+    files = [shard("1", "flipped", "dc", 0), shard("2", "original", "abcd", 9), shard("3", "flipped", "ba", 0)]
+    assert run(tmp_path, dataset, tuple(files)).metrics["top1"].value == 100.0
+    with pytest.raises(DatasetError, match="no shard has a prediction of pass 'flipped' for a, b"):
+        run(tmp_path, dataset, tuple(files[:2]))
+
+
 def test_limit_scores_the_first_images_only(dataset: DatasetRef, tmp_path: Path) -> None:
     """The denominator is the limit."""
     outcome = run(tmp_path, dataset, write_shards(tmp_path, [("a", 0), ("b", 1)]), limit=2)
@@ -106,7 +142,7 @@ def test_a_list_wants_the_predictions_of_its_images(dataset: DatasetRef, tmp_pat
     ("shards", "said"),
     [
         ([[("a", 0), ("b", 0), ("c", 0)]], "for d"),
-        ([[("a", 0), ("b", 0)], [("b", 0), ("c", 0), ("d", 0)]], "another shard has: b"),
+        ([[("a", 0), ("b", 0)], [("b", 0), ("c", 0), ("d", 0)]], "another shard of pass 'main' has: b"),
     ],
 )
 def test_image_lost_or_doubled_on_the_way_fails_the_job(

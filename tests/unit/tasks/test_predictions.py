@@ -107,10 +107,25 @@ def test_passes_are_joined_per_image(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("flipped", "said"),
+    [
+        ([("b",), ("c",)], "no shard has a prediction of pass 'flipped' for a"),
+        ([("c", "a"), ("b", "a")], "another shard of pass 'flipped' has: a"),
+    ],
+)
+def test_an_image_must_be_once_in_each_pass(tmp_path: Path, flipped: list[tuple[str, ...]], said: str) -> None:
+    """One that another pass has does not make up for it, and the pass is named with the image."""
+    files = [shard(tmp_path / "o.npz", "a", "b", "c", pass_name="original")]  # noqa: S106 - a pass
+    files += [shard(tmp_path / f"{n}.npz", *ids, pass_name="flipped") for n, ids in enumerate(flipped)]  # noqa: S106
+    with pytest.raises(DatasetError, match=said):
+        join(files, ["a", "b", "c"], ["original", "flipped"])
+
+
+@pytest.mark.parametrize(
     ("shards", "said"),
     [
         ([("a", "b")], "no shard has a prediction of pass 'main' for c"),
-        ([("a", "b"), ("b", "c")], "predicts images again that another shard has: b"),
+        ([("a", "b"), ("b", "c")], "predicts images again, another shard of pass 'main' has: b"),
         ([("a", "b"), ("c", "x")], "images that were not asked for: x"),
     ],
 )

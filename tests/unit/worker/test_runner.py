@@ -1,5 +1,6 @@
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from npuq.config import Settings
 from npuq.errors import Blame, ErrorInfo
 from npuq.specs import Source, SourceKind
 from npuq.states import AttemptState, DeviceState, JobKind, JobState
+from tasks.card_meeting import LEAD_GONE
 from tasks.steps import Metric, StepOutcome, StepRequest
 from tests.services.waiting import wait_until
 from tests.services.world import CHIP, HOST_ERROR, INPUT_ERROR, SLOT, Placed, World, decision_for
@@ -109,6 +111,23 @@ def test_a_doorbell_becomes_an_outcome(bench: Bench, tmp_path: Path) -> None:
     assert "it runs" in bench.store.fetch(attempt.log_digest).read_text()
     assert bench.bell.rung == 1
     assert not list((bench.settings.home / "work").rglob("*.1"))
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_companion_hands_its_measurement_over_and_has_no_end_of_its_own(bench: Bench, *, gone: bool) -> None:
+    """It is queued again without cost, also when the leading job ended before it; a failure of its own is one."""
+    lead = bench.world.new_job(JobKind.BENCHMARK)
+    lead = replace(lead, lead_id=lead.job_id)
+    companion = replace(bench.world.new_job(JobKind.BENCHMARK), lead_id=lead.job_id)
+    run_id = bench.world.plan(lead, companion)
+    job = bench.world.bring(Placed(job_id=companion.job_id, run_id=run_id), JobState.DISPATCHED, device_id=CHIP)
+    alone = ErrorInfo(code=LEAD_GONE, blame=Blame.HOST, message="it ended early", retry=True)
+    bench.child.step = lambda _request: alone if gone else StepOutcome()
+    bench.ring(job)
+    record = bench.world.record(job)
+    assert (record.state, record.losses, record.failures) == (JobState.QUEUED, 0, 0)
+    assert bench.world.attempt_states(job) == [AttemptState.RELEASED]
+    assert bench.world.read(results.find) == []
 
 
 def _log_of(bench: Bench, job: Placed) -> str:

@@ -1,0 +1,43 @@
+"""Jobs may be pinned to a device, or run on all chips of a card at once; results say whether they are a card's.
+
+Expands only: programs of the release before write none of the columns, and are not disturbed by them. A scheduler of
+that release does not look at a pin, so stop it before runs with pins are submitted.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+MOVE = ("queued", "succeeded")
+_LEADS = "lead_id IS NOT NULL"
+
+
+def upgrade() -> None:
+    op.add_column("jobs", sa.Column("pinned_device", sa.String(length=64), nullable=True))
+    if op.get_bind().dialect.name == "sqlite":  # takes a key of an added column only within the column
+        op.execute("ALTER TABLE jobs ADD COLUMN lead_id VARCHAR(64) CONSTRAINT fk_jobs_lead_id REFERENCES jobs (id)")
+    else:
+        op.add_column("jobs", sa.Column("lead_id", sa.String(length=64), nullable=True))
+        op.create_foreign_key(op.f("fk_jobs_lead_id"), "jobs", "jobs", ["lead_id"], ["id"])
+    op.create_index(
+        "ix_jobs_lead_id",
+        "jobs",
+        ["lead_id"],
+        sqlite_where=sa.text(_LEADS),
+        postgresql_where=sa.text(_LEADS),
+    )
+    op.add_column("results", sa.Column("scope", sa.String(length=8), server_default="chip", nullable=False))
+    moves = sa.table("job_moves", sa.column("from_state"), sa.column("to_state"))
+    op.bulk_insert(moves, [{"from_state": MOVE[0], "to_state": MOVE[1]}])
+
+
+def downgrade() -> None:
+    op.execute(f"DELETE FROM job_moves WHERE from_state = '{MOVE[0]}' AND to_state = '{MOVE[1]}'")
+    op.drop_column("results", "scope")
+    op.drop_index("ix_jobs_lead_id", "jobs")
+    op.drop_column("jobs", "lead_id")
+    op.drop_column("jobs", "pinned_device")
