@@ -162,10 +162,10 @@ def create(guard: Guard, dialect: str) -> list[str]:
 
 
 def drop(guard: Guard, dialect: str) -> list[str]:
-    """Return the statements that take a guard away."""
+    """Return the statements that take a guard away, where it is."""
     if dialect == "sqlite":
-        return [] if guard.event == "TRUNCATE" else [f"DROP TRIGGER {guard.name}"]
-    return [f"DROP TRIGGER {guard.name} ON {guard.table}", f"DROP FUNCTION {guard.name}()"]
+        return [] if guard.event == "TRUNCATE" else [f"DROP TRIGGER IF EXISTS {guard.name}"]
+    return [f"DROP TRIGGER IF EXISTS {guard.name} ON {guard.table}", f"DROP FUNCTION IF EXISTS {guard.name}()"]
 
 
 _EVENT_COLUMNS: Final = "job_id, attempt, from_state, to_state, device_id, at"

@@ -1,11 +1,17 @@
 """Jobs may be pinned to a device, or run on all chips of a card at once; results say whether they are a card's.
 
 Expands only: programs of the release before write none of the columns, and are not disturbed by them. A scheduler of
-that release does not look at a pin, so stop it before runs with pins are submitted.
+that release looks neither at a pin nor at a card, so stop it before runs with either are submitted.
+
+Some guards of the first schema came later than databases that have it: whichever is missing is put in place here.
 """
+
+from collections.abc import Iterable
 
 import sqlalchemy as sa
 from alembic import op
+
+from db.migrations import guards_0001, guards_0004
 
 revision = "0004"
 down_revision = "0003"
@@ -14,6 +20,11 @@ depends_on = None
 
 MOVE = ("queued", "succeeded")
 _LEADS = "lead_id IS NOT NULL"
+
+
+def _run(statements: Iterable[str]) -> None:
+    for statement in statements:
+        op.get_bind().exec_driver_sql(statement)
 
 
 def upgrade() -> None:
@@ -33,9 +44,15 @@ def upgrade() -> None:
     op.add_column("results", sa.Column("scope", sa.String(length=8), server_default="chip", nullable=False))
     moves = sa.table("job_moves", sa.column("from_state"), sa.column("to_state"))
     op.bulk_insert(moves, [{"from_state": MOVE[0], "to_state": MOVE[1]}])
+    dialect = op.get_bind().dialect.name
+    for guard in (*guards_0001.GUARDS, *guards_0004.GUARDS):
+        _run(guards_0001.drop(guard, dialect))
+        _run(guards_0001.create(guard, dialect))
 
 
 def downgrade() -> None:
+    for guard in guards_0004.GUARDS:
+        _run(guards_0001.drop(guard, op.get_bind().dialect.name))
     op.execute(f"DELETE FROM job_moves WHERE from_state = '{MOVE[0]}' AND to_state = '{MOVE[1]}'")
     op.drop_column("results", "scope")
     op.drop_index("ix_jobs_lead_id", "jobs")

@@ -3,6 +3,7 @@
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,12 +11,24 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from db import jobs
-from db.migrations import guards_0001
+from db.migrations import guards_0001, guards_0004
 from npuq.retry import Decision
 from npuq.states import ATTEMPT_MOVES, JOB_MOVES, AttemptState, DeviceState, JobKind, JobState, Quality, RunState
-from tests.services.world import CHIP, DIGEST, HOST, HOST_ERROR, OTHER_CHIP, OWNER, Placed, World, new_result
+from tests.services.world import (
+    CHIP,
+    DIGEST,
+    HOST,
+    HOST_ERROR,
+    OTHER_CHIP,
+    OWNER,
+    Placed,
+    World,
+    completion,
+    new_result,
+)
 
 NOW = "CURRENT_TIMESTAMP"
+GUARDS = (*guards_0001.GUARDS, *guards_0004.GUARDS)
 
 
 def act(world: World, statement: str, **values: Any) -> None:
@@ -140,7 +153,7 @@ def test_a_job_has_one_active_attempt(world: World) -> None:
 
 
 def _drop(world: World, name: str) -> None:
-    guard = next(guard for guard in guards_0001.GUARDS if guard.name == name)
+    guard = next(guard for guard in GUARDS if guard.name == name)
     with world.database.write() as connection:
         for statement in guards_0001.drop(guard, world.database.dialect):
             connection.execute(text(statement))
@@ -241,19 +254,26 @@ AT_ONCE = {
     "sqlite": (
         ("results", "REPLACE INTO results SELECT * FROM results"),
         ("metrics", "REPLACE INTO metrics SELECT result_id, name, 1e9, unit FROM metrics"),
+        ("job_events", "REPLACE INTO job_events SELECT * FROM job_events"),
     ),
-    "postgresql": (("results", "TRUNCATE results CASCADE"), ("metrics", "TRUNCATE metrics")),
+    "postgresql": (
+        ("results", "TRUNCATE results CASCADE"),
+        ("metrics", "TRUNCATE metrics"),
+        ("job_events", "TRUNCATE job_events"),
+    ),
 }
 
 
 def test_the_history_is_never_changed(world: World) -> None:
-    """Results and metrics cannot be updated, deleted, replaced or emptied."""
+    """Results, metrics and what happened to jobs cannot be updated, deleted, replaced or emptied."""
     world.job(JobState.SUCCEEDED, JobKind.BENCHMARK, result=new_result())
     for table, statement in (
         ("results", "UPDATE results SET batch_size = 2"),
         ("results", "DELETE FROM results"),
         ("metrics", "UPDATE metrics SET value = 1e9"),
         ("metrics", "DELETE FROM metrics"),
+        ("job_events", "UPDATE job_events SET to_state = 'succeeded'"),
+        ("job_events", "DELETE FROM job_events"),
         *AT_ONCE[world.database.dialect],
     ):
         refused(world, f"{table} are never changed", statement)
@@ -267,6 +287,35 @@ def test_an_attempt_is_never_deleted(world: World) -> None:
         second = world.job(JobState.DISPATCHED)
         take = f"UPDATE OR REPLACE attempts SET state = 'running', owner = 'x', lease_until = {NOW} WHERE job_id = :job"
         refused(world, "attempts are never deleted", take, job=second.job_id)
+    else:
+        refused(world, "attempts are never deleted", "TRUNCATE attempts CASCADE")
+
+
+def test_no_program_changes_the_table_of_moves(world: World) -> None:
+    """A move that is not legal is not made legal first."""
+    for statement in (
+        "INSERT INTO job_moves (from_state, to_state) VALUES ('succeeded', 'waiting')",
+        "UPDATE job_moves SET to_state = 'waiting' WHERE to_state = 'held'",
+        "DELETE FROM job_moves",
+        *(("TRUNCATE job_moves",) if world.database.dialect == "postgresql" else ()),
+    ):
+        refused(world, "job_moves are changed by migrations only", statement)
+
+
+def test_a_companion_succeeds_only_as_its_leading_job(world: World) -> None:
+    """Neither by an attempt of its own, nor before the other, nor does a job that runs alone succeed from the queue."""
+    succeed = f"UPDATE jobs SET state = 'succeeded', finished_at = {NOW}, reused_from = :other WHERE id = :job"
+    alone, equal = world.job(JobState.QUEUED), world.job(JobState.SUCCEEDED)
+    refused(world, "a queued job succeeds only as", succeed, job=alone.job_id, other=equal.job_id)
+    lead = world.new_job(JobKind.BENCHMARK)
+    lead = replace(lead, lead_id=lead.job_id)
+    companion = world.new_job(JobKind.BENCHMARK, lead_id=lead.job_id)
+    run_id = world.plan(lead, companion)
+    queued = world.bring(Placed(job_id=companion.job_id, run_id=run_id), JobState.QUEUED)
+    refused(world, "a companion succeeds after", succeed, job=queued.job_id, other=lead.job_id)
+    running = world.claim(world.dispatch(queued))
+    with pytest.raises(DBAPIError, match="a companion succeeds after"):
+        world.transact(jobs.succeed, running.job_id, running.attempt, owner=OWNER, completion=completion())
 
 
 def test_a_run_id_is_taken_once(world: World) -> None:
@@ -327,5 +376,5 @@ def test_every_guard_of_the_migration_is_in_place(world: World) -> None:
     }[world.database.dialect]
     with world.database.read() as connection:
         names = set(connection.execute(text(query)).scalars())
-    wanted = {guard.name for guard in guards_0001.GUARDS if guards_0001.create(guard, world.database.dialect)}
+    wanted = {guard.name for guard in GUARDS if guards_0001.create(guard, world.database.dialect)}
     assert wanted <= names

@@ -8,9 +8,13 @@ from sqlalchemy import inspect, select, text
 
 from db import datasets, schema
 from db.engine import Database, open_database
+from db.migrations import guards_0001
 from db.tables import Cluster, JobMove
 from npuq.errors import DatabaseError
 from npuq.states import JOB_MOVES
+
+#: Guards of the first schema that the earliest databases with it lack.
+LATE_GUARDS = {"guard_attempts_deleted", "guard_results_truncated", "guard_metrics_truncated"}
 
 
 @pytest.fixture
@@ -63,6 +67,33 @@ def test_datasets_and_results_of_before_are_what_they_were(empty: Database) -> N
     with empty.read() as connection:
         (found,) = datasets.find(connection)
     assert (found.folder_on("h1"), found.size_bytes, found.notes, found.in_store) == ("/d", None, (), False)
+
+
+def test_guards_that_came_after_the_first_databases_are_put_in_place(empty: Database) -> None:
+    """Two databases of schema 0003, one of them made before some guards were, are the same afterwards, both ways."""
+    schema.upgrade(empty, "0003")
+    whole = _guards(empty)
+    late = [guard for guard in guards_0001.GUARDS if guard.name in whole and guard.name in LATE_GUARDS]
+    with empty.write() as connection:
+        for guard in late:
+            for statement in guards_0001.drop(guard, empty.dialect):
+                connection.execute(text(statement))
+    assert whole - _guards(empty) == {guard.name for guard in late} != set()
+    schema.upgrade(empty)
+    assert _guards(empty) >= whole
+    schema.downgrade(empty, "0003")
+    assert _guards(empty) == whole
+    schema.downgrade(empty, "base")
+    assert _guards(empty) == set()
+
+
+def _guards(database: Database) -> set[str]:
+    query = {
+        "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger'",
+        "postgresql": "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal",
+    }[database.dialect]
+    with database.read() as connection:
+        return set(connection.execute(text(query)).scalars())
 
 
 def test_upgrading_again_changes_nothing(database: Database) -> None:

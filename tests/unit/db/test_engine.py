@@ -48,13 +48,13 @@ def test_an_exception_rolls_back(sqlite_database: Database) -> None:
     """A transaction is all or nothing."""
 
     def fail_half_way(connection: Connection) -> None:
-        connection.execute(text("DELETE FROM job_moves"))
+        connection.execute(text("DELETE FROM cluster"))
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         sqlite_database.transact(fail_half_way)
     with sqlite_database.read() as connection:
-        assert connection.execute(text("SELECT count(*) FROM job_moves")).scalar_one() > 0
+        assert connection.execute(text("SELECT count(*) FROM cluster")).scalar_one() > 0
 
 
 def test_what_the_database_refuses_on_principle_is_not_tried_again(sqlite_database: Database) -> None:
@@ -63,7 +63,7 @@ def test_what_the_database_refuses_on_principle_is_not_tried_again(sqlite_databa
 
     def insert(connection: Connection) -> None:
         calls.append(connection)
-        connection.execute(text("INSERT INTO job_moves VALUES ('waiting', 'queued')"))
+        connection.execute(text("INSERT INTO cluster SELECT * FROM cluster"))
 
     with pytest.raises(IntegrityError):
         sqlite_database.transact(insert)
