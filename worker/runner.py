@@ -257,7 +257,7 @@ class Runner:
         if lease.ended is Ended.LOST:
             log.warning("attempt_dropped", reason="it no longer belongs to this worker")
             return
-        if assignment.accompanies and lease.ended is None and _is_handed_over(answer):
+        if assignment.accompanies and _is_handed_over(answer, lease):
             self._hand_over(assignment, answer)
             return
         if isinstance(answer, StepOutcome):
@@ -368,8 +368,9 @@ class Runner:
         self._database.transact(write, patience_seconds=ALONE_SECONDS)
 
 
-def _is_handed_over(answer: StepOutcome | ErrorInfo) -> bool:
-    return isinstance(answer, StepOutcome) or answer.code == LEAD_GONE
+def _is_handed_over(answer: StepOutcome | ErrorInfo, lease: Lease) -> bool:
+    """Tell whether a companion leaves its end to the leading job; whatever else has crossed its measurement."""
+    return isinstance(answer, StepOutcome) or (lease.ended is None and answer.code == LEAD_GONE)
 
 
 def _shown_by(lease: Lease) -> Callable[[Progress], None]:

@@ -13,7 +13,7 @@ from npuq.celery_app import Sender
 from npuq.config import Settings
 from npuq.errors import Blame, ErrorInfo
 from npuq.specs import Source, SourceKind
-from npuq.states import AttemptState, DeviceState, JobKind, JobState
+from npuq.states import AttemptState, DeviceCause, DeviceState, JobKind, JobState
 from tasks.card_meeting import LEAD_GONE
 from tasks.steps import Metric, StepOutcome, StepRequest
 from tests.services.waiting import wait_until
@@ -113,20 +113,43 @@ def test_a_doorbell_becomes_an_outcome(bench: Bench, tmp_path: Path) -> None:
     assert not list((bench.settings.home / "work").rglob("*.1"))
 
 
-@pytest.mark.parametrize("gone", [False, True])
-def test_a_companion_hands_its_measurement_over_and_has_no_end_of_its_own(bench: Bench, *, gone: bool) -> None:
-    """It is queued again without cost, also when the leading job ended before it; a failure of its own is one."""
+def _companion(bench: Bench) -> Placed:
     lead = bench.world.new_job(JobKind.BENCHMARK)
     lead = replace(lead, lead_id=lead.job_id)
     companion = replace(bench.world.new_job(JobKind.BENCHMARK), lead_id=lead.job_id)
     run_id = bench.world.plan(lead, companion)
-    job = bench.world.bring(Placed(job_id=companion.job_id, run_id=run_id), JobState.DISPATCHED, device_id=CHIP)
+    return bench.world.bring(Placed(job_id=companion.job_id, run_id=run_id), JobState.DISPATCHED, device_id=CHIP)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_companion_hands_its_measurement_over_and_has_no_end_of_its_own(bench: Bench, *, gone: bool) -> None:
+    """It is queued again without cost, also when the leading job ended before it; a failure of its own is one."""
+    job = _companion(bench)
     alone = ErrorInfo(code=LEAD_GONE, blame=Blame.HOST, message="it ended early", retry=True)
     bench.child.step = lambda _request: alone if gone else StepOutcome()
     bench.ring(job)
     record = bench.world.record(job)
     assert (record.state, record.losses, record.failures) == (JobState.QUEUED, 0, 0)
     assert bench.world.attempt_states(job) == [AttemptState.RELEASED]
+    assert bench.world.read(results.find) == []
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_companion_that_is_stopped_as_it_hands_over_does_not_succeed_alone(bench: Bench, *, cancelled: bool) -> None:
+    """Its leading job may yet fail: a companion that had succeeded would never come again, and both wait for ever."""
+    job = _companion(bench)
+
+    def measure_while_told_to_stop(_request: StepRequest) -> StepOutcome:
+        if cancelled:
+            bench.world.transact(jobs.request_cancel, job.job_id)
+        else:
+            bench.world.transact(devices.set_state, CHIP, DeviceState.QUARANTINED, "sick", DeviceCause.ALARM)
+        assert bench.child.ended.wait(20)
+        return StepOutcome()
+
+    bench.child.step = measure_while_told_to_stop
+    bench.ring(job)
+    assert bench.world.state(job) is (JobState.CANCELLED if cancelled else JobState.QUEUED)
     assert bench.world.read(results.find) == []
 
 
