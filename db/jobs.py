@@ -8,7 +8,7 @@ A move that comes too late changes nothing and raises `SupersededError`, or retu
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, exists, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, delete, exists, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from db import artifacts, results
@@ -107,12 +107,21 @@ def _owned(connection: Connection, job_id: str, number: int, owner: str, done: A
 
 
 def enqueue(connection: Connection, job_id: str, *, content_key: str, toolchain: str | None) -> bool:
-    """`waiting` -> `queued`: every input is there."""
+    """`waiting` -> `queued`: every input is there, also after a retry that has just had one made again."""
     job = _lock(connection, job_id)
-    if job.state != JobState.WAITING:
+    if job.state != JobState.WAITING or not _has_inputs(connection, job_id):
         return False
     _move(connection, job, JobState.QUEUED, content_key=content_key, toolchain=toolchain, queued_at=db_now(), reason="")
     return True
+
+
+def _has_inputs(connection: Connection, job_id: str) -> bool:
+    missing = (
+        select(JobInput.job_id)
+        .join(Job, Job.id == JobInput.parent_id)
+        .where(JobInput.job_id == job_id, Job.state != JobState.SUCCEEDED)
+    )
+    return connection.execute(missing.limit(1)).first() is None
 
 
 def reuse(connection: Connection, job_id: str, *, content_key: str, twin_id: str) -> bool:
@@ -156,8 +165,8 @@ def give_up(connection: Connection, job_id: str, error: ErrorInfo) -> bool:
 
 def follow_lead(connection: Connection, job_id: str) -> bool:
     """`waiting` or `queued` -> `succeeded` or `cancelled`: the job that it accompanied has ended, well or not."""
+    lead = _held_still(connection, select(Job.lead_id).where(Job.id == job_id).scalar_subquery())
     job = _lock(connection, job_id)
-    lead = connection.execute(select(Job.state, Job.label).where(Job.id == job.lead_id)).one()
     if job.state not in {JobState.WAITING, JobState.QUEUED} or lead.state not in FINAL_JOB_STATES:
         return False
     reason = f"{lead.label}, which it accompanied, is {lead.state}"
@@ -166,6 +175,18 @@ def follow_lead(connection: Connection, job_id: str) -> bool:
     else:
         _move(connection, job, JobState.CANCELLED, reason=reason)
     return True
+
+
+def give_up_lead(connection: Connection, job_id: str, companion_id: str, error: ErrorInfo) -> bool:
+    """`waiting` or `queued` -> `failed`: a job that it leads will not come, unless a person has just retried that."""
+    if _held_still(connection, companion_id).state not in _RETRYABLE:
+        return False
+    return give_up(connection, job_id, error)
+
+
+def _held_still(connection: Connection, job_id: str | ScalarSelect[str | None]) -> Row[JobState, str]:
+    """Return the state and label of a job that decides another's end; a person's retry of it must not cross that."""
+    return connection.execute(select(Job.state, Job.label).where(Job.id == job_id).with_for_update(read=True)).one()
 
 
 def skip_doomed(connection: Connection, limit: int = 1000) -> int:

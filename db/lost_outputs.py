@@ -1,7 +1,7 @@
 """What succeeded jobs made and the store has lost: found, and made again by twins of those jobs.
 
 A succeeded job stays what it is, its result in the history with it. Its twin does the same work in the same run, and
-whoever still waits for the lost bytes takes the twin's.
+whoever still waits for the lost bytes takes the twin's. What is queued already finds them lost, and is then retried.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -14,17 +14,19 @@ from sqlalchemy import Connection, insert, or_, select, update
 from db import job_queries
 from db.records import JobRecord
 from db.tables import Job, JobInput, Run
-from db.types import db_now
+from db.types import batched, db_now
 from npuq.errors import ArtifactError
 from npuq.specs import derived_id
 from npuq.states import JobState
 
 #: What a twin has of its model; all else is as in a job that has just been planned.
 _SHARED: Final = (
-    *("run_id", "kind", "recipe", "recipe_version", "params", "inputs", "soc_version", "fresh", "priority"),
-    "max_attempts",
+    *("run_id", "kind", "recipe", "recipe_version", "params", "inputs", "soc_version", "pinned_device", "fresh"),
+    *("priority", "max_attempts"),
 )
-_UNFINISHED: Final = select(Job.id).where(Job.state != JobState.SUCCEEDED)
+#: Jobs that take what they need when they are queued (again); the others have what they were queued with.
+_UNQUEUED: Final = (JobState.WAITING, JobState.FAILED, JobState.CANCELLED, JobState.SKIPPED, JobState.HELD)
+_OPEN: Final = select(Job.id).where(Job.state.in_(_UNQUEUED))
 
 
 @dataclass(kw_only=True)
@@ -77,17 +79,21 @@ def make_again(connection: Connection, run_id: str, lost: Lost) -> list[str]:
         if _is_needed(connection, job, twins):
             twins[job.job_id] = _insert_twin(connection, job)
     for model_id, (twin_id, _label) in twins.items():  # only now, so that twins take from twins
-        connection.execute(
-            update(JobInput)
-            .where(JobInput.parent_id == model_id, JobInput.job_id.in_(_UNFINISHED))
-            .values(parent_id=twin_id)
-        )
+        takers = select(JobInput.job_id).where(JobInput.parent_id == model_id)
+        # Locked, so that the scheduler does not queue one of them as this gives it an input that is not there yet.
+        held = connection.execute(_OPEN.where(Job.id.in_(takers)).order_by(Job.id).with_for_update()).scalars().all()
+        for some in batched(held):
+            connection.execute(
+                update(JobInput)
+                .where(JobInput.parent_id == model_id, JobInput.job_id.in_(some))
+                .values(parent_id=twin_id)
+            )
     return [label for _twin_id, label in twins.values()]
 
 
 def _is_needed(connection: Connection, job: JobRecord, twinned: Collection[str]) -> bool:
     """Tell whether somebody still waits for what a job made, or will: a job that is being made again."""
-    needs = or_(JobInput.job_id.in_(_UNFINISHED), JobInput.job_id.in_(twinned))
+    needs = or_(JobInput.job_id.in_(_OPEN), JobInput.job_id.in_(twinned))
     query = select(JobInput.job_id).where(JobInput.parent_id == job.job_id, needs).limit(1)
     return connection.execute(query).first() is not None
 

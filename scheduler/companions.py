@@ -25,7 +25,7 @@ def settle(database: Database) -> int:
 def _end(connection: Connection, job: JobRecord, other: JobRecord) -> bool:
     if not job.leads:
         return jobs.follow_lead(connection, job.job_id)
-    return jobs.give_up(connection, job.job_id, error_of(other))
+    return jobs.give_up_lead(connection, job.job_id, other.job_id, error_of(other))
 
 
 def error_of(companion: JobRecord) -> ErrorInfo:

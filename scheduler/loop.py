@@ -220,17 +220,17 @@ class Loop:
         return len(stranded)
 
     def _refused_everywhere(self, together: list[JobRecord], fleet: list[DeviceRecord]) -> bool:
-        """Fail those of the jobs that every host which could run them has refused; whether there was one."""
-        return any([self._refused(job, fleet) for job in together])  # noqa: C419 - all of them, not the first
+        """Fail what every host which could run it has refused; whether that was so.
 
-    def _refused(self, job: JobRecord, fleet: list[DeviceRecord]) -> bool:
-        """Fail a job that every host which could run it has refused, with the last refusal as the reason."""
-        if not job.refused_hosts or job.error is None:
+        The jobs for a card need one host that has refused none of them.
+        """
+        refused = [(job.job_id, job.error) for job in together if job.refused_hosts and job.error is not None]
+        if not refused:
             return False
-        if any(not device.forgotten and placement.can_run(device, job) for device in fleet):
+        if any(not device.forgotten and all(placement.can_run(device, job) for job in together) for device in fleet):
             return False
-        error = job.error
-        self._database.transact(lambda connection: jobs.give_up(connection, job.job_id, error))
+        for job_id, error in refused:  # the last refusal is the reason
+            self._database.transact(lambda c, j=job_id, e=error: jobs.give_up(c, j, e))  # type: ignore[misc]
         return True
 
     def _ring(self, fleet: list[DeviceRecord], active: list[ActiveAttempt]) -> None:

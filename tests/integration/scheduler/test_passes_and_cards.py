@@ -6,12 +6,13 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from sqlalchemy import Connection, text
 
 from db import devices, job_queries, jobs, results
 from db.engine import Database
 from db.records import JobRecord
 from npuq.config import Settings
-from npuq.errors import Blame, ErrorInfo
+from npuq.errors import Blame, DeviceBusyError, ErrorInfo
 from npuq.specs import SourceKind
 from npuq.states import AttemptState, DeviceCause, DeviceState, JobKind, JobState, RunState
 from tasks import registry
@@ -22,6 +23,7 @@ from tests.services.world import CHIP, OTHER_CHIP, Placed, chip, run_spec, slot
 GOAL = {"goals": (JobKind.EVALUATE,)}
 MEASURE = {"goals": (JobKind.BENCHMARK,), "scope": "card"}
 DOWN = ErrorInfo(code="host_down", blame=Blame.HOST, message="the host went away", retry=True)
+BUSY = DeviceBusyError("a stranger is on the chip").info
 WRONG = ErrorInfo(code="bad_input", blame=Blame.INPUT, message="the model does not fit", retry=False)
 
 
@@ -202,6 +204,45 @@ def test_a_companion_that_cannot_run_fails_the_measurement_and_both_are_retried(
     lead, companion = together(fleet)
     fleet.world.transact(jobs.request_cancel, companion.job_id)
     assert all(fleet.world.record(job).cancel_requested for job in (lead, companion))
+
+
+def test_a_retry_that_crosses_the_end_of_a_card_is_not_undone(any_fleet: Fleet) -> None:
+    """The scheduler saw a companion that had failed, and a person has sent it back since."""
+    fleet = any_fleet
+    card(fleet)
+    lead, companion = together(fleet)
+    fleet.fail(companion, WRONG)
+    fleet.fail(lead, DOWN)
+    failed = fleet.world.record(companion).error
+    assert failed is not None
+    assert fleet.world.read(job_queries.left_behind)[0][0].job_id == lead.job_id
+    fleet.world.transact(jobs.retry, companion.job_id)
+    assert not fleet.world.transact(jobs.give_up_lead, lead.job_id, companion.job_id, failed)
+    assert fleet.world.state(lead) is JobState.QUEUED
+
+
+def test_a_card_that_no_host_takes_as_a_whole_fails(fleet: Fleet) -> None:
+    """One host has refused one of its jobs, the other host another: nobody is left, and nothing would ever run."""
+    fleet.world.register([chip(0, "h2"), chip(1, "h2", npu_id=0, chip_id=1)], "h2")
+    run_id = card(fleet)
+    lead, companion = together(fleet)
+    refused = ErrorInfo(code="no_tool", blame=Blame.HOST, message="there is no aclruntime", retry=False)
+    fleet.fail(companion, refused)
+    fleet.fail(lead, BUSY)
+    fleet.world.transact(_be_tried_now, lead.job_id)
+    lead, companion = together(fleet)
+    fleet.fail(lead, refused)
+    hand_over(fleet, companion)
+    fleet.tick()  # gives the jobs up
+    fleet.tick()  # ends the run
+    assert fleet.world.run_state(run_id) is RunState.FAILED
+    error = fleet.world.record(lead).error
+    assert error is not None
+    assert error.message == "there is no aclruntime"
+
+
+def _be_tried_now(connection: Connection, job_id: str) -> None:
+    connection.execute(text("UPDATE jobs SET not_before = NULL WHERE id = :job"), {"job": job_id})
 
 
 def test_two_measurements_of_one_card_take_turns(fleet: Fleet) -> None:
