@@ -46,7 +46,7 @@ def _take_back(session: "Session", spec: "RunSpec") -> str:
     try:
         session.transact(partial(_accept_and_cancel, spec=spec))
     except DatabaseError:
-        if not session.client.take_back(spec.run_id):
+        if not session.client.take_back(spec):
             raise
         return f"run {spec.run_id}: taken out of the outbox, nothing had been sent"
     session.client.deliver(spec)  # finds it in the database

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SEEN_WAIT_SECONDS: Final = 2.0
 POLL_SECONDS: Final = 0.1
+TAKEN_BACK: Final = "it was taken back"
 NOBODY_LISTENS: Final = "nobody is listening yet: no scheduler has taken it"
 
 
@@ -115,9 +116,14 @@ class Client:
         return sent is None or sent > self.settings.timing.resend_seconds
 
     def _send(self, spec: RunSpec) -> str:
+        first = self._outbox.seconds_since_sent(spec.run_id) is None
+        if first and not self._outbox.begin_sending(spec.run_id):
+            return TAKEN_BACK
         try:
             self._sender.send(SUBMIT_TASK, SUBMIT_QUEUE, spec.model_dump_json())
         except NpuqError as error:
+            if first:
+                self._outbox.was_not_sent(spec.run_id)
             return str(error)
         self._outbox.mark_sent(spec.run_id)
         return ""
@@ -162,12 +168,9 @@ class Client:
         """Return the submissions of this machine that the fleet has not been seen to accept, oldest first."""
         return list(self._outbox.pending())
 
-    def take_back(self, run_id: str) -> bool:
+    def take_back(self, spec: RunSpec) -> bool:
         """Forget a submission of the outbox that was never sent; False when it was: the fleet may yet take it."""
-        if self._outbox.seconds_since_sent(run_id) is not None:
-            return False
-        self._outbox.remove(run_id)
-        return True
+        return self._outbox.take_back(spec)
 
     def run(self, run_id: str) -> "RunRecord":
         """Return a run; raises NotFoundError."""

@@ -60,6 +60,32 @@ class Outbox:
         """Note that a submission was sent now."""
         self._path(run_id).with_suffix(".sent").touch()
 
+    def begin_sending(self, run_id: str) -> bool:
+        """Note that a submission is about to be sent for the first time; False when it was taken back meanwhile.
+
+        Noted before, so that who takes it back sees the note, or this sees that it is gone, or both: a process that
+        dies between sending and noting has sent it.
+        """
+        self.mark_sent(run_id)
+        if self._path(run_id).exists():
+            return True
+        self.was_not_sent(run_id)
+        return False
+
+    def was_not_sent(self, run_id: str) -> None:
+        """Take back the note that a submission was sent."""
+        self._path(run_id).with_suffix(".sent").unlink(missing_ok=True)
+
+    def take_back(self, spec: RunSpec) -> bool:
+        """Forget a submission that was never sent; False when it was, or is just being sent."""
+        if self.seconds_since_sent(spec.run_id) is not None:
+            return False
+        self._path(spec.run_id).unlink(missing_ok=True)
+        if self.seconds_since_sent(spec.run_id) is None:
+            return True
+        self.put(spec)  # another command began to send it between the two looks
+        return False
+
     def remove(self, run_id: str) -> None:
         """Forget a submission: the run was seen in the database."""
         self._path(run_id).unlink(missing_ok=True)

@@ -74,3 +74,17 @@ def test_a_file_that_is_no_submission_is_set_aside(outbox: Outbox, tmp_path: Pat
     assert list(outbox.pending()) == [spec]
     assert not bad.exists()
     assert (tmp_path / "outbox" / "000.bad").read_bytes() == content
+
+
+def test_of_sending_and_taking_back_at_once_one_gives_way(outbox: Outbox) -> None:
+    """Whoever dies or is overtaken in between: what may have been sent is never said to be taken back."""
+    spec = run_spec()
+    outbox.put(spec)
+    assert outbox.begin_sending(spec.run_id)  # and dies after it has sent
+    assert not outbox.take_back(spec)
+    assert list(outbox.pending()) == [spec]
+    outbox.was_not_sent(spec.run_id)
+    assert outbox.take_back(spec)
+    assert not outbox.begin_sending(spec.run_id)  # read it before it was taken back
+    assert list(outbox.pending()) == []
+    assert outbox.seconds_since_sent(spec.run_id) is None
