@@ -150,7 +150,11 @@ class _Chip:
 
 def _accompany(context: StepContext, lead: str, companion: int, patience: Patience) -> StepOutcome:
     device = context.request.device
-    hello = {"companion": companion, "device_id": "" if device is None else device.device_id}
+    hello = {
+        "companion": companion,
+        "device_id": "" if device is None else device.device_id,
+        "npu_id": None if device is None else device.npu_id,
+    }
     line = join(lead, hello, patience)
     try:
         try:
@@ -194,7 +198,9 @@ def _is_over(line: Line, chip: _Chip) -> bool:
 
 
 def _lead(context: StepContext, chips: int, patience: Patience) -> StepOutcome:
-    with Gathering(context.request.job_id, chips - 1, patience) as others:
+    device = context.request.device
+    npu_id = None if device is None else device.npu_id
+    with Gathering(context.request.job_id, chips - 1, patience, npu_id) as others:
         chip = _Chip.warmed_up(context)
         others.gather()
         for number, line in others.lines.items():

@@ -1,7 +1,8 @@
 """Where the processes on the chips of one card meet: a socket of the leading job, JSON lines both ways.
 
 Every wait has a limit, and a process that dies is noticed at once: the kernel closes its end. The socket is in the
-abstract namespace: its name follows from the leading job's id, and it goes with its process.
+abstract namespace: its name follows from the leading job's id, and it goes with its process. Such a name is known
+within one network namespace only: the processes of one launcher share it, two containers do not.
 """
 
 import json
@@ -132,10 +133,12 @@ class Gathering:
         lead_id: of the leading job.
         companions: how many others there are.
         patience: how long they are waited for.
+        npu_id: of the card; who is on another one, left over from an earlier attempt, is sent away.
     """
 
-    def __init__(self, lead_id: str, companions: int, patience: Patience) -> None:
+    def __init__(self, lead_id: str, companions: int, patience: Patience, npu_id: int | None = None) -> None:
         self._lead_id = lead_id
+        self._npu_id = npu_id
         self._companions = companions
         self._patience = patience
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -179,7 +182,7 @@ class Gathering:
         except (GoneError, KeyError, TypeError, ValueError):
             line.close()
             return
-        if not 1 <= number <= self._companions or number in self.lines:
+        if not 1 <= number <= self._companions or number in self.lines or hello.get("npu_id") != self._npu_id:
             line.close()
             return
         self.lines[number], self.names[number] = line, name

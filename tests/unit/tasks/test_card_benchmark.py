@@ -103,6 +103,16 @@ def test_a_card_with_one_chip_is_measured_alone(tmp_path: Path) -> None:
     assert alone.metrics["throughput_fps"].value == pytest.approx(4000)
 
 
+def test_a_chip_of_another_card_is_sent_away(tmp_path: Path) -> None:
+    """One that is left over from an earlier attempt, say: what it does is not this card's."""
+    lead, other = contexts(tmp_path, 2)
+    assert other.request.device is not None
+    other.request = replace(other.request, device=replace(other.request.device, npu_id=3))
+    led, accompanied = run_all([lead, other], SHORT)
+    assert isinstance(led, CardIncompleteError)
+    assert isinstance(accompanied, LeadGoneError)
+
+
 def test_a_chip_that_does_not_come_is_not_waited_for_for_ever(tmp_path: Path) -> None:
     """Half a card is no card; the one that came hears that it is over."""
     lead, other, _ = contexts(tmp_path, 3)
