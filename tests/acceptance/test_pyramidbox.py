@@ -1,5 +1,6 @@
 """PyramidBox on a real fleet: two chips, one pass each at the same time, score as one process in torch does."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,11 +11,12 @@ import torch
 from tasks import datasets, demo_widerface, registry, torch_threads
 from tasks.protocols import Dataset, Detections, Prediction, ReportsFacts
 from tasks.recipes.pyramidbox import demo_weights
-from tests.fleet.laptop import Laptop, Person
+from tests.fleet.fleet import Fleet, FleetPlan
+from tests.fleet.laptop import Person
 from tests.services.missing import missing
 from tests.services.registered import register_folder
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(360), pytest.mark.xdist_group("laptop")]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(360), pytest.mark.xdist_group("pyramidbox")]
 
 #: An image of 1000 x 1000 pixels takes minutes of this machine where it takes seconds of a chip.
 OPTIONS: Final = {"side": str(demo_weights.SIDE)}
@@ -47,10 +49,12 @@ def dataset(folder: Path) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def person(laptop: Laptop, folder: Path) -> Person:
-    """Return a person at the fleet that tests share, two chips that really compute."""
-    laptop.npuq("datasets", "add", "faces", str(folder / "faces"), "--format", "widerface")
-    return laptop
+def person(folder: Path) -> Iterator[Person]:
+    """Return a person at a fleet of two chips that really compute."""
+    with Fleet(folder / "home", FleetPlan(chips=2, service_ms=None)) as fleet:
+        person = Person(fleet)
+        person.npuq("datasets", "add", "faces", str(folder / "faces"), "--format", "widerface")
+        yield person
 
 
 def in_torch(weights: Path, dataset: Dataset) -> dict[str, Prediction]:

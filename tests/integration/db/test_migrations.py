@@ -2,8 +2,10 @@
 
 import multiprocessing
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, select, text
 
 from db import datasets, schema
@@ -111,6 +113,13 @@ def test_an_empty_database_is_refused(empty: Database) -> None:
     with pytest.raises(DatabaseError, match="is empty; run: npuq db upgrade") as caught:
         schema.require(empty)
     assert not caught.value.info.retry
+
+
+def test_revisions_are_those_that_alembic_finds() -> None:
+    """They are read off the names of the files, so that no process loads alembic only to ask."""
+    known = ScriptDirectory(str(Path(schema.__file__).parent / "migrations"))
+    assert schema.revisions() == [script.revision for script in known.walk_revisions()][::-1]
+    assert schema.newest_revision() == known.get_current_head()
 
 
 @pytest.mark.parametrize(

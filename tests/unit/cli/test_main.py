@@ -37,6 +37,12 @@ def test_help_imports_nothing_heavy() -> None:
     assert _imported("--help") == set()
 
 
+def test_reading_imports_no_more_than_the_database_needs(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What people type most does not pay for what migrates, computes or delivers."""
+    monkeypatch.setenv("NPUQ_DATABASE_URL", sqlite_url)
+    assert _imported("devices", "list", "-o", "json") <= {"pydantic", "sqlalchemy"}
+
+
 @pytest.mark.parametrize("group", ["runs", "submit"])
 def test_help_of_a_noun_imports_nothing_heavy(group: str) -> None:
     """Except what typer itself reads typed options with."""
