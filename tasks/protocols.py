@@ -291,6 +291,15 @@ class PrefersPrecision(Protocol):
 
 
 @runtime_checkable
+class PrefersBatchSizes(Protocol):
+    """What a recipe may offer besides: the batch sizes worth measuring, where a person sweeps without naming any."""
+
+    @property
+    def preferred_batch_sizes(self) -> Sequence[int]:
+        """Return them, as a sweep measures them; its guide's, and such that its chip has the memory for."""
+
+
+@runtime_checkable
 class PublishesReferences(Protocol):
     """What a recipe of another distribution may offer besides: the published figures of its model."""
 

@@ -60,7 +60,8 @@ class PyramidBox:
     preprocessing_version = 1
     _test_scales = Scales.GUIDE
     preferred_precision = Precision.FP32  #: the guide's: the squares that `L2Norm` sums up easily exceed float16
-    dynamic_batch = False  #: one ONNX per batch size; the guide has one image per batch, more do not fit on its chip
+    dynamic_batch = False  #: one ONNX per batch size
+    preferred_batch_sizes = (1,)  #: the guide's: more pictures do not fit on its chip
     options: tuple[RecipeOption, ...] = (
         RecipeOption(
             name="upsampling",
@@ -166,6 +167,8 @@ class PyramidBox:
 
     def evaluate(self, predictions: Mapping[str, Prediction], dataset: Dataset) -> dict[str, float]:
         """Return `AP_easy`, `AP_medium` and `AP_hard` of WIDER FACE at an overlap of 0.5, fractions.
+
+        Without the one of a difficulty that no face of these images counts for.
 
         Raises:
             DatasetError: an image without a prediction, a prediction without an image, or no dataset of WIDER FACE's.
