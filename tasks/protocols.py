@@ -5,7 +5,7 @@ Planning on a laptop needs what recipes say of themselves, and no array: this mo
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
 
 from npuq.precision import Precision
@@ -213,6 +213,14 @@ class ReportsFacts(Protocol):
 
     def evaluation_facts(self, predictions: Mapping[str, Prediction], dataset: Dataset) -> dict[str, Any]:
         """Return JSON values to keep beside the metrics; same arguments and errors as `Recipe.evaluate`."""
+
+
+@runtime_checkable
+class WritesResultFiles(Protocol):
+    """What a recipe may offer besides: its predictions as the text files that its dataset's own tools read."""
+
+    def result_file(self, image_id: str, prediction: Prediction) -> tuple[PurePosixPath, str]:
+        """Return where an image's file lies within the folder of results, and its text; passes are merged already."""
 
 
 @runtime_checkable

@@ -6,7 +6,7 @@ lie in `tasks/recipes/references.toml`.
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from npuq.errors import InvalidRequestError
@@ -184,6 +184,14 @@ class PyramidBox:
         found = widerface_scores.facts(predictions, dataset)
         ports = found["iou"][str(widerface_scores.PORTS_IOU)]
         return found | {f"{name}_at_{widerface_scores.PORTS_IOU}": value for name, value in ports.items()}
+
+    def result_file(self, image_id: str, prediction: Prediction) -> tuple[PurePosixPath, str]:
+        """Return an image's file as WIDER FACE's own tools read it; see `result_files`."""
+        from tasks.recipes.pyramidbox import result_files
+
+        if not isinstance(prediction, Detections):
+            raise TypeError(f"the prediction for {image_id} is no detections")
+        return result_files.path_of(image_id), result_files.text_of(image_id, prediction)
 
 
 class AnySizePyramidBox(PyramidBox):
