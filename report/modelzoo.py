@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from db.records import ResultRecord
 from npuq.states import Quality, Scope
-from tasks.metrics import METRICS
+from tasks.metrics import METRICS, in_order
 from tasks.references import PUBLISHED_IMAGES, Reference, References, Tolerance
 
 FPS: Final = "throughput_fps"
@@ -135,7 +135,7 @@ def accuracy_block(result: ResultRecord) -> tuple[str, ...]:
     if "AP_hard" in result.metrics:
         lines = (f"{title} Val AP: {result.metrics[name]}" for title, name in _WIDER.items() if name in result.metrics)
         return (" Results ".center(_RULER, "="), *lines, "=" * _RULER)
-    return tuple(f"{_title(name)}: {value:.6g}" for name, value in result.metrics.items())
+    return tuple(f"{_title(name)}: {result.metrics[name]:.6g}" for name in in_order(result.metrics))
 
 
 def compare(result: ResultRecord, rule: Tolerance, published: References) -> Comparison:
