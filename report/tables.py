@@ -5,7 +5,7 @@ never compete with measured ones for the best.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from db.records import ResultRecord
@@ -25,7 +25,7 @@ class GuideRow:
 
     Attributes:
         recipe: recipe id, with its options where any were chosen.
-        has_options: whether any were.
+        recipe_options: those options, name -> value.
         soc_version: the chip, for example `Ascend310P3`.
         scope: whether the throughput is one chip's or a whole card's; the two never share a row.
         chips: how many chips took part in it.
@@ -61,7 +61,7 @@ class GuideRow:
     best: bool
     scope: str = Scope.CHIP
     chips: int = 1
-    has_options: bool = False
+    recipe_options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +142,7 @@ def _row(key: _Key, accuracy: ResultRecord | None, performance: ResultRecord | N
         result_ids=tuple(result.result_id for result in (accuracy, performance) if result is not None),
         best=key in best,
         scope=scope or Scope.CHIP,
-        has_options=any(result.recipe_options for result in (accuracy, performance) if result is not None),
+        recipe_options=next(dict(result.recipe_options) for result in (accuracy, performance) if result is not None),
         chips=len(performance.facts.get("card", {}).get("chips", ())) or 1 if performance else 1,
     )
 
@@ -154,7 +154,7 @@ def guide_table(rows: Sequence[GuideRow]) -> Table:
     table is not of the guide's model. Accuracy columns are those that were measured.
     """
     names = metrics.in_order(name for row in rows for name in row.accuracy)
-    tells_recipe = len({row.recipe for row in rows}) > 1 or any(row.has_options for row in rows)
+    tells_recipe = len({row.recipe for row in rows}) > 1 or any(row.recipe_options for row in rows)
     several_precisions = len({row.precision for row in rows}) > 1
     columns = [
         *([("Model", False, [row.recipe for row in rows])] if tells_recipe else []),
