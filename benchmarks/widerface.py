@@ -34,6 +34,7 @@ def measure(folder: Path) -> list[Figure]:
     scoring = time.process_time()
     scores = widerface_scores.score(predictions, dataset)
     seconds = time.process_time() - scoring
+    assert scores.easy is not None
     assert 0 < scores.easy < 1
     faces = sum(len(boxes) for boxes in truth.values())
     return [

@@ -65,7 +65,7 @@ TREE: Final[Mapping[str, Command | Group]] = {
     "retry": Command(module="cli.retry", panel=FOLLOW),
     "report": Command(module="cli.report", panel=LOOK),
     "results": Group(
-        help="What was measured: the history.", verbs=_verbs("results", "list", "show", "report"), panel=LOOK
+        help="What was measured: the history.", verbs=_verbs("results", "list", "show", "report", "files"), panel=LOOK
     ),
     "runs": Group(help="What people submitted.", verbs=_verbs("runs", "list", "show"), panel=LOOK),
     "jobs": Group(help="The steps of runs.", verbs=_verbs("jobs", "list", "show"), panel=LOOK),

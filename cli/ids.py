@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from sqlalchemy import Connection
 
-from db import devices, job_queries, runs
-from db.records import DeviceRecord, JobRecord, RunRecord
+from db import devices, job_queries, results, runs
+from db.records import DeviceRecord, JobRecord, ResultRecord, RunRecord
 from npuq.errors import Blame, DatabaseError, NotFoundError
 from npuq.specs import RunSpec
 
@@ -105,6 +105,16 @@ def find_job(connection: Connection, text: str) -> JobRecord:
     if found is None:
         raise NotFoundError(f"job {job_id} went away meanwhile")
     return found
+
+
+def find_result(connection: Connection, text: str) -> ResultRecord:
+    """Return the result that a text stands for; raises NotFoundError."""
+    _refuse_nothing(text)
+    found = results.by_prefix(connection, text)
+    if len(found) != 1:
+        problem = "is not unique" if found else "is no result"
+        raise NotFoundError(f"{text!r} {problem}; see: npuq results list")
+    return found[0]
 
 
 def find_target(connection: Connection, text: str, waiting: Sequence[RunSpec]) -> Target:

@@ -1,13 +1,12 @@
 """`npuq sweep`."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 import typer
 
 from cli.submitting.command import takes
 from cli.submitting.options import (
-    BatchSizes,
     Conversion,
     FromOm,
     FromOnnx,
@@ -31,7 +30,15 @@ EXAMPLES: Final = (
 class Options(Run, Pins, Measured, Loops, Conversion, Images, FromOm, FromOnnx, FromWeights):
     """What it takes."""
 
-    batch_sizes: BatchSizes = "1,4,8,16,32,64"
+    batch_sizes: Annotated[
+        str | None,
+        typer.Option(
+            "--batch-sizes",
+            "--batch-size",
+            metavar="1,4,8",
+            help="Separated by commas. Default: 1,4,8,16,32,64, or what the recipe prefers.",
+        ),
+    ] = None
 
 
 @takes(Options)

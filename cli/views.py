@@ -10,10 +10,12 @@ from cli.output import Column, View, state_style
 from cli.words import ago, counted, duration, one_line
 from db.records import DatasetRecord, DeviceEventRecord, DeviceRecord, JobRecord, NewJob, ResultRecord, RunRecord
 from npuq.states import FINAL_JOB_STATES, JobState, Scope
+from tasks.metrics import METRICS
 
+_UNNAMED: Final = "main"  #: the name of the pass of recipes that have one
+#: What is shown of an accuracy, where it has no mean average precision.
+_ACCURACIES: Final = ("top1", "top5", "AP_easy", "AP_medium", "AP_hard")
 _METRIC_HEADERS: Final = {
-    "top1": ("TOP-1 %", "{:.2f}"),
-    "top5": ("TOP-5 %", "{:.2f}"),
     "throughput_fps": ("FPS", "{:.1f}"),
     "latency_p50_ms": ("P50 ms", "{:.3f}"),
     "latency_p99_ms": ("P99 ms", "{:.3f}"),
@@ -51,7 +53,7 @@ def _run_took(run: RunRecord) -> str:
 
 
 def parameters(kind_params: Mapping[str, Any]) -> str:
-    """Return the parameters that tell jobs apart, short: `bs 8, fp16, 0-64`."""
+    """Return the parameters that tell jobs apart, short: `bs 8, fp16, flipped, 0-64`; the pass where it has a name."""
     parts = []
     if kind_params.get("batch_size") is not None:
         parts.append(f"bs {kind_params['batch_size']}")
@@ -59,6 +61,8 @@ def parameters(kind_params: Mapping[str, Any]) -> str:
         parts.append(str(kind_params["precision"]))
     if kind_params.get("scope") is not None:
         parts.append(f"{kind_params['scope']} of {counted(kind_params['chips'], 'chip')}")
+    if kind_params.get("pass", _UNNAMED) != _UNNAMED:
+        parts.append(str(kind_params["pass"]))
     if kind_params.get("stop") is not None:
         parts.append(f"{kind_params.get('start', 0)}-{kind_params['stop']}")
     return ", ".join(parts) or "-"
@@ -186,7 +190,7 @@ def _soc(device: DeviceRecord) -> str:
 
 
 def results_view(now: datetime) -> View[ResultRecord]:
-    """Return the view of results: the metrics that guides publish have columns of their own."""
+    """Return the view of results: accuracies share a column, because each recipe has its own."""
     metrics = [
         Column[ResultRecord](header=header, text=_metric_reader(name, form), right=True)
         for name, (header, form) in _METRIC_HEADERS.items()
@@ -199,6 +203,7 @@ def results_view(now: datetime) -> View[ResultRecord]:
             Column(header="BATCH", text=lambda result: str(result.batch_size), right=True),
             Column(header="PRECISION", text=lambda result: result.precision),
             Column(header="DATASET", text=_result_dataset),
+            Column(header="ACCURACY", text=_accuracy),
             *metrics,
             Column(header="QUALITY", text=lambda result: result.quality),
             Column(header="CREATED", text=lambda result: ago(result.created_at, now), right=True),
@@ -216,6 +221,19 @@ def _metric_reader(name: str, form: str) -> Any:  # noqa: ANN401 - a column's `t
         return "-" if value is None else form.format(value)
 
     return read
+
+
+def _accuracy(result: ResultRecord) -> str:
+    """Return the metrics by which a recipe is judged: `Top-1 69.52 %, Top-5 88.93 %`, `mAP 0.4052`."""
+    names = ("mAP",) if "mAP" in result.metrics else _ACCURACIES
+    shown = [(METRICS[name], result.metrics[name]) for name in names if name in result.metrics]
+    return (
+        ", ".join(
+            f"{metric.title} {value:.2f} %" if metric.unit == "percent" else f"{metric.title} {value:.4f}"
+            for metric, value in shown
+        )
+        or "-"
+    )
 
 
 def _result_chip(result: ResultRecord) -> str:

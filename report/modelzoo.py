@@ -1,7 +1,7 @@
 """The end of a ModelZoo guide: its accuracy block, and what the guide's own rule says of it. Pure.
 
-What cannot be compared is said to be so, and why: a part of a dataset, another dataset, a float32 reference. Emulated
-numbers are shown beside the published ones and never count.
+What cannot be compared is said to be so, and why: a part of a dataset, another dataset, a recipe with options, which is
+another model or looked at otherwise. Emulated numbers are shown beside the published ones and never count.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from db.records import ResultRecord
 from npuq.states import Quality, Scope
-from tasks.metrics import METRICS
+from tasks.metrics import METRICS, in_order
 from tasks.references import PUBLISHED_IMAGES, Reference, References, Tolerance
 
 FPS: Final = "throughput_fps"
@@ -106,10 +106,12 @@ def throughputs(results: Iterable[ResultRecord], published: Callable[[str], Refe
 
 
 def _place(result: ResultRecord) -> tuple[str, str, str, bool, int]:
-    return (result.recipe, result.soc_version or "", result.precision, result.emulated, result.batch_size)
+    return (result.variant, result.soc_version or "", result.precision, result.emulated, result.batch_size)
 
 
 def _same_throughput(result: ResultRecord, published: References) -> Reference | None:
+    if result.recipe_options:
+        return None
     return next(
         (
             item
@@ -130,10 +132,10 @@ def accuracy_block(result: ResultRecord) -> tuple[str, ...]:
         return tuple(report.splitlines())
     if isinstance(report, Sequence):
         return tuple(str(line) for line in report)
-    if set(_WIDER.values()) <= set(result.metrics):
-        lines = (f"{title} Val AP: {result.metrics[name]}" for title, name in _WIDER.items())
+    if "AP_hard" in result.metrics:
+        lines = (f"{title} Val AP: {result.metrics[name]}" for title, name in _WIDER.items() if name in result.metrics)
         return (" Results ".center(_RULER, "="), *lines, "=" * _RULER)
-    return tuple(f"{_title(name)}: {value:.6g}" for name, value in result.metrics.items())
+    return tuple(f"{_title(name)}: {result.metrics[name]:.6g}" for name in in_order(result.metrics))
 
 
 def compare(result: ResultRecord, rule: Tolerance, published: References) -> Comparison:
@@ -179,21 +181,27 @@ def _whose(item: Reference) -> str:
 def _verdict(
     result: ResultRecord, rule: Tolerance, measured: Mapping[str, float], figures: Mapping[str, float], dataset: str
 ) -> tuple[Verdict, str]:
-    missing = [name for name in rule.metrics if name not in measured]
-    if missing:
-        return Verdict.NOT_COMPARED, f"it has no {', '.join(_title(name) for name in missing)}"
-    if not figures:
-        return Verdict.NOT_COMPARED, "nothing was published for all of these metrics"
-    if result.is_partial:
-        whole = "" if result.dataset_samples is None else f" of {result.dataset_samples}"
-        return Verdict.NOT_COMPARED, f"{result.samples}{whole} images were scored, the published figures are of all"
-    images = PUBLISHED_IMAGES.get(dataset)
-    if images is not None and result.samples != images:
-        return Verdict.NOT_COMPARED, f"{result.dataset} has {result.samples} images, {dataset} has {images}"
+    different = _what_differs(result, dataset) if figures else "nothing was published for all of these metrics"
+    missing = [_title(name) for name in rule.metrics if name not in measured]
+    if different or missing:
+        return Verdict.NOT_COMPARED, different or f"it has no {', '.join(missing)}"
     told = _falls(rule, measured, figures)
     if result.emulated:
         return Verdict.DOES_NOT_COUNT, f"emulated results do not count against figures of hardware; {told}"
     return (Verdict.PASSES if rule.passes(measured, figures) else Verdict.FAILS), told
+
+
+def _what_differs(result: ResultRecord, dataset: str) -> str | None:
+    """Return how a result is of something else than what was published of a dataset, None where it is not."""
+    if result.recipe_options:
+        return f"the published figures are of {result.recipe} without options"
+    if result.is_partial:
+        whole = "" if result.dataset_samples is None else f" of {result.dataset_samples}"
+        return f"{result.samples}{whole} images were scored, the published figures are of all"
+    images = PUBLISHED_IMAGES.get(dataset)
+    if images is not None and result.samples != images:
+        return f"{result.dataset} has {result.samples} images, {dataset} has {images}"
+    return None
 
 
 def _falls(rule: Tolerance, measured: Mapping[str, float], figures: Mapping[str, float]) -> str:
@@ -217,7 +225,7 @@ def _number(value: float) -> str:
 def _where(result: ResultRecord) -> str:
     emulated = " (emulated)" if result.emulated else ""
     parts = (f"{result.soc_version or 'no chip'}{emulated}", f"batch size {result.batch_size}", result.precision)
-    return ", ".join((result.recipe, *parts))
+    return ", ".join((result.variant, *parts))
 
 
 def as_text(scores: Sequence[Accuracy], rates: Sequence[Throughput]) -> str:

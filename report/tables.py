@@ -5,7 +5,7 @@ never compete with measured ones for the best.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from db.records import ResultRecord
@@ -24,7 +24,8 @@ class GuideRow:
     """One configuration.
 
     Attributes:
-        recipe: recipe id.
+        recipe: recipe id, with its options where any were chosen.
+        recipe_options: those options, name -> value.
         soc_version: the chip, for example `Ascend310P3`.
         scope: whether the throughput is one chip's or a whole card's; the two never share a row.
         chips: how many chips took part in it.
@@ -60,6 +61,7 @@ class GuideRow:
     best: bool
     scope: str = Scope.CHIP
     chips: int = 1
+    recipe_options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +142,7 @@ def _row(key: _Key, accuracy: ResultRecord | None, performance: ResultRecord | N
         result_ids=tuple(result.result_id for result in (accuracy, performance) if result is not None),
         best=key in best,
         scope=scope or Scope.CHIP,
+        recipe_options=next(dict(result.recipe_options) for result in (accuracy, performance) if result is not None),
         chips=len(performance.facts.get("card", {}).get("chips", ())) or 1 if performance else 1,
     )
 
@@ -147,13 +150,14 @@ def _row(key: _Key, accuracy: ResultRecord | None, performance: ResultRecord | N
 def guide_table(rows: Sequence[GuideRow]) -> Table:
     """Return the guide's table: `Chip | Batch size | Dataset | Top-1 | Top-5 | fps`.
 
-    Recipe and precision have a column when they differ between the rows; accuracy columns are those that were measured.
+    Recipe and precision have a column when they differ between the rows, the recipe also where it has options: then the
+    table is not of the guide's model. Accuracy columns are those that were measured.
     """
-    names = list(dict.fromkeys(name for row in rows for name in row.accuracy))
-    several_recipes = len({row.recipe for row in rows}) > 1
+    names = metrics.in_order(name for row in rows for name in row.accuracy)
+    tells_recipe = len({row.recipe for row in rows}) > 1 or any(row.recipe_options for row in rows)
     several_precisions = len({row.precision for row in rows}) > 1
     columns = [
-        *([("Model", False, [row.recipe for row in rows])] if several_recipes else []),
+        *([("Model", False, [row.recipe for row in rows])] if tells_recipe else []),
         ("Chip", False, [_chip(row) for row in rows]),
         *([("Precision", False, [row.precision for row in rows])] if several_precisions else []),
         ("Batch size", True, [str(row.batch_size) for row in rows]),

@@ -4,6 +4,7 @@ Reports, comparisons and the database take units and directions from here; no ot
 """
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -49,9 +50,11 @@ _ALL: Final = (
     _accuracy("mAP_area_iou45", "fraction", "mAP (area, IoU 0.45)"),
     _accuracy("AP50", "fraction", "AP50"),
     _accuracy("AP75", "fraction", "AP75"),
+    _accuracy("AP_easy", "fraction", "AP easy"),
     _accuracy("AP_small", "fraction", "AP small"),
     _accuracy("AP_medium", "fraction", "AP medium"),
     _accuracy("AP_large", "fraction", "AP large"),
+    _accuracy("AP_hard", "fraction", "AP hard"),
     _accuracy("AR1", "fraction", "AR1"),
     _accuracy("AR10", "fraction", "AR10"),
     _accuracy("AR100", "fraction", "AR100"),
@@ -60,8 +63,6 @@ _ALL: Final = (
     _accuracy("AR_small", "fraction", "AR small"),
     _accuracy("AR_medium", "fraction", "AR medium"),
     _accuracy("AR_large", "fraction", "AR large"),
-    _accuracy("AP_easy", "fraction", "AP easy"),
-    _accuracy("AP_hard", "fraction", "AP hard"),
     _rate("throughput_fps", "fps"),
     _rate("end_to_end_fps", "end-to-end fps"),
     _duration("latency_mean_ms", "mean latency"),
@@ -84,6 +85,12 @@ def definition(name: str) -> MetricDefinition:
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise NotFoundError(f"There is no metric {name!r}.{hint} Known metrics: {', '.join(METRICS)}.")
     return found
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return metric names in the order of tables, each once; those that are not on the list come last."""
+    places = {name: place for place, name in enumerate(METRICS)}
+    return sorted(dict.fromkeys(names), key=lambda name: places.get(name, len(places)))
 
 
 def measured(name: str, value: float) -> Metric:

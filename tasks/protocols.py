@@ -5,7 +5,7 @@ Planning on a laptop needs what recipes say of themselves, and no array: this mo
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
 
 from npuq.precision import Precision
@@ -216,6 +216,14 @@ class ReportsFacts(Protocol):
 
 
 @runtime_checkable
+class WritesResultFiles(Protocol):
+    """What a recipe may offer besides: its predictions as the text files that its dataset's own tools read."""
+
+    def result_file(self, image_id: str, prediction: Prediction) -> tuple[PurePosixPath, str]:
+        """Return where an image's file lies within the folder of results, and its text; passes are merged already."""
+
+
+@runtime_checkable
 class SuggestsAtcOptions(Protocol):
     """What a recipe may offer besides: options of ATC that its model needs."""
 
@@ -288,6 +296,15 @@ class PrefersPrecision(Protocol):
     @property
     def preferred_precision(self) -> Precision:
         """Return what a submission takes in place of float16."""
+
+
+@runtime_checkable
+class PrefersBatchSizes(Protocol):
+    """What a recipe may offer besides: the batch sizes worth measuring, where a person sweeps without naming any."""
+
+    @property
+    def preferred_batch_sizes(self) -> Sequence[int]:
+        """Return them, as a sweep measures them; its guide's, and such that its chip has the memory for."""
 
 
 @runtime_checkable

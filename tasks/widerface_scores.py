@@ -20,15 +20,19 @@ PORTS_IOU: Final = 0.4
 
 @dataclass(frozen=True, kw_only=True)
 class WiderScores:
-    """Average precision of faces that are easy, of those and medium ones, and of nearly all: fractions."""
+    """Average precision of faces that are easy, of those and medium ones, and of nearly all: fractions.
 
-    easy: float
-    medium: float
-    hard: float
+    None where there is no such face to find: in a few images there need be no easy one.
+    """
+
+    easy: float | None
+    medium: float | None
+    hard: float | None
 
     def metrics(self) -> dict[str, float]:
-        """Return them by the names of metrics: `AP_easy`, `AP_medium`, `AP_hard`."""
-        return {f"AP_{difficulty}": getattr(self, difficulty) for difficulty in WIDER_DIFFICULTIES}
+        """Return them by the names of metrics: `AP_easy`, `AP_medium`, `AP_hard`, those that there are."""
+        values = {f"AP_{difficulty}": getattr(self, difficulty) for difficulty in WIDER_DIFFICULTIES}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 def score(predictions: Mapping[str, Prediction], dataset: Dataset, *, iou: float = OFFICIAL_IOU) -> WiderScores:
@@ -44,7 +48,7 @@ def score(predictions: Mapping[str, Prediction], dataset: Dataset, *, iou: float
 
     Raises:
         DatasetError: an image without a prediction, a prediction without an image, one with a score that is no number,
-            a dataset without faces, or none of some difficulty, so that there is nothing to score.
+            a dataset without faces, or none that counts for anything, so that there is nothing to score.
         InvalidRequestError: another `iou` than described.
     """
     return _scores(_matches(predictions, dataset), dataset, iou)
@@ -68,13 +72,12 @@ def _scores(matches: Matches, dataset: Dataset, iou: float) -> WiderScores:
     if not 0 < iou <= 1:
         raise InvalidRequestError(f"Faces are matched at an overlap above 0 and up to 1, not at {iou}.")
     values = {difficulty: matches.average_precision(difficulty, iou=iou) for difficulty in WIDER_DIFFICULTIES}
-    undefined = [difficulty for difficulty, value in values.items() if math.isnan(value)]
-    if undefined:
+    if all(math.isnan(value) for value in values.values()):
         raise DatasetError(
-            f"None of the {len(dataset.image_ids)} images of {dataset.ref.name!r} shows a face that counts as "
-            f"{' or '.join(undefined)}: there is nothing to score. Take more images."
+            f"None of the {len(dataset.image_ids)} images of {dataset.ref.name!r} that were used shows a face that "
+            "counts for any difficulty: there is nothing to score. Take more images."
         )
-    return WiderScores(**values)
+    return WiderScores(**{name: None if math.isnan(value) else value for name, value in values.items()})
 
 
 def _matches(predictions: Mapping[str, Prediction], dataset: Dataset) -> Matches:

@@ -5,7 +5,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from cli.output import Column, View
-from npuq.precision import Precision
 
 if TYPE_CHECKING:
     from tasks.protocols import Recipe, TensorSpec
@@ -28,20 +27,27 @@ def recipe_document(recipe: "Recipe") -> dict[str, Any]:
 
 def recipe_detail_document(recipe: "Recipe", published: "References", atc: Mapping[str, Any]) -> dict[str, Any]:
     """Return the JSON form of a recipe with its options, what it asks of ATC, and the published figures and rules."""
-    from tasks.protocols import Configurable, PrefersPrecision
+    from tasks import preferences
+    from tasks.protocols import Configurable
 
     options = [asdict(option) for option in recipe.options] if isinstance(recipe, Configurable) else []
-    precision = recipe.preferred_precision if isinstance(recipe, PrefersPrecision) else Precision.FP16
     tolerances = [rule.model_dump(mode="json", exclude={"recipe"}) for rule in published.tolerance]
     references = [figure.model_dump(mode="json", exclude={"recipe"}) for figure in published.reference]
-    own = {"options": options, "precision": precision.value, "atc": dict(atc)}
+    own = {
+        "options": options,
+        "precision": preferences.precision_of(recipe).value,
+        "batch_sizes": list(preferences.batch_sizes_of(recipe)),
+        "atc": dict(atc),
+    }
     return recipe_document(recipe) | own | {"tolerances": tolerances, "references": references}
 
 
 RECIPE_FIELDS: Final = (
     *("recipe", "version", "dataset_format", "passes", "dynamic_batch", "inputs", "outputs", "preprocessing_version"),
 )
-RECIPE_DETAIL_FIELDS: Final = (*RECIPE_FIELDS, "options", "precision", "atc", "tolerances", "references")
+RECIPE_DETAIL_FIELDS: Final = (
+    *(*RECIPE_FIELDS, "options", "precision", "batch_sizes", "atc", "tolerances", "references"),
+)
 #: A table names no more outputs than this; `recipes show` has all.
 _NAMED: Final = 2
 

@@ -12,7 +12,7 @@ GUIDE_FIELDS: Final = (
     *("recipe", "soc_version", "emulated", "batch_size", "precision", "dataset", "samples"),
     *("dataset_samples", "images_digest", "partial"),
     *(f"accuracy.{metric.name}" for metric in METRICS.values() if metric.unit in _ACCURACY_UNITS),
-    *("fps", "quality", "result_ids", "best", "scope", "chips"),
+    *("fps", "quality", "result_ids", "best", "scope", "chips", "recipe_options"),
 )
 
 

@@ -7,8 +7,8 @@ from cli.output import View
 from report.modelzoo import Accuracy, Comparison
 
 MODELZOO_FIELDS: Final = (
-    *("result_id", "recipe", "soc_version", "emulated", "batch_size", "precision", "dataset", "samples", "partial"),
-    *("block", "comparisons"),
+    *("result_id", "recipe", "recipe_options", "soc_version", "emulated", "batch_size", "precision", "dataset"),
+    *("samples", "partial", "block", "comparisons"),
 )
 
 

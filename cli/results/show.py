@@ -9,7 +9,6 @@ import typer
 from cli.options import Output
 from cli.output import Format
 from cli.session import open_session
-from npuq.errors import NotFoundError
 
 EXAMPLES: Final = ("npuq results show 5d41402a -o json",)
 
@@ -21,14 +20,11 @@ def command(
 ) -> None:
     """Show one result with everything that is known of how it came about."""
     from cli.documents import RESULT_DETAIL_FIELDS, result_detail_document
+    from cli.ids import find_result
     from cli.output import show_one
     from cli.views import results_view
-    from db import results
 
     with open_session(ctx) as session, session.read() as connection:
-        found = results.by_prefix(connection, result)
-    if len(found) != 1:
-        problem = "is not unique" if found else "is no result"
-        raise NotFoundError(f"{result!r} {problem}; see: npuq results list")
+        found = find_result(connection, result)
     view = replace(results_view(datetime.now(UTC)), document=result_detail_document, fields=RESULT_DETAIL_FIELDS)
-    show_one(found[0], view, output)
+    show_one(found, view, output)

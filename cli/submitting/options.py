@@ -88,7 +88,10 @@ class Pins:
     ] = None
 
 
-BatchSizes = Annotated[str, typer.Option("--batch-sizes", "--batch-size", metavar="1,4,8", help="Separated by commas.")]
+BatchSizes = Annotated[
+    str | None,
+    typer.Option("--batch-sizes", "--batch-size", metavar="1,4,8", help="Separated by commas."),
+]
 
 
 @dataclass(frozen=True, kw_only=True)

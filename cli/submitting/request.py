@@ -32,7 +32,7 @@ class Request:
     onnx: Path | None = None
     om: Path | None = None
     dataset: str | None = None
-    batch_sizes: str = "1"
+    batch_sizes: str | None = "1"
     precision: str | None = None
     soc: str | None = None
     atc: Sequence[str] | None = None
@@ -115,7 +115,7 @@ class Request:
             "dataset": self.dataset,
             "limit": self.limit,
             "images": self._listed_images(),
-            "batch_sizes": read_batch_sizes(self.batch_sizes),
+            "batch_sizes": self._batch_sizes(),
             "precisions": self._precisions(),
             "soc_version": self.soc,
             "atc": self.conversion.options,
@@ -138,16 +138,22 @@ class Request:
 
     def _precisions(self) -> tuple[Precision, ...]:
         """Return the precisions asked for; where none was, that of a mode of ATC, or the recipe's own."""
-        from tasks import registry
-        from tasks.protocols import PrefersPrecision
+        from tasks import preferences, registry
 
         if self.precision is not None:
             return _precisions(self.precision)
         mode = self.conversion.options.precision
         if mode is not None:
             return (mode,)
-        recipe = registry.get(self.recipe)
-        return (recipe.preferred_precision if isinstance(recipe, PrefersPrecision) else Precision.FP16,)
+        return (preferences.precision_of(registry.get(self.recipe)),)
+
+    def _batch_sizes(self) -> tuple[int, ...]:
+        """Return the batch sizes asked for; where none was, the recipe's own."""
+        from tasks import preferences, registry
+
+        if self.batch_sizes is not None:
+            return read_batch_sizes(self.batch_sizes)
+        return preferences.batch_sizes_of(registry.get(self.recipe))
 
     def recipe_options(self) -> dict[str, str]:
         """Return what was chosen of the recipe, name -> value; raises InvalidRequestError."""

@@ -92,7 +92,9 @@ def check_graph(path: Path) -> None:
     assert mode == "align_corners"
 
 
-def test_two_chips_on_two_passes_score_as_one_process_in_torch(person: Person, folder: Path, dataset: Dataset) -> None:
+def test_two_chips_on_two_passes_score_as_one_process_in_torch(
+    person: Person, folder: Path, dataset: Dataset, tmp_path: Path
+) -> None:
     """In full precision without being asked, each pass on a chip of its own, at the same time: the same three means."""
     predictions = in_torch(folder / "weights.pth", dataset)
     assert all(isinstance(found, Detections) and len(found.scores) for found in predictions.values())
@@ -111,6 +113,9 @@ def test_two_chips_on_two_passes_score_as_one_process_in_torch(person: Person, f
     for name in ("AP_easy_at_0.4", "AP_medium_at_0.4", "AP_hard_at_0.4"):
         assert shown["facts"][name] == pytest.approx(facts[name], abs=CLOSE)
     assert shown["facts"]["params"]["recipe_options"] == OPTIONS
+    person.npuq("results", "files", result["result_id"], str(tmp_path / "files"))
+    names = {path.relative_to(tmp_path / "files").with_suffix("").as_posix() for path in tmp_path.rglob("*.txt")}
+    assert names == set(dataset.image_ids)
     shards = person.jobs(run_id, "infer")
     assert sorted(shard["params"]["pass"] for shard in shards) == ["flipped", "original"]
     assert len({shard["device_id"] for shard in shards}) == 2

@@ -52,6 +52,7 @@ class NasFpn:
     outputs: tuple[TensorSpec, ...] = (*_maps("cls", shapes.CLASSES), *_maps("reg", shapes.BOX_VALUES))
     preprocessing_version = 1
     dynamic_batch = False  #: one ONNX per batch size, as in the guide
+    preferred_batch_sizes = (1,)  #: the guide's only one
 
     def __init__(self, *, exact_placement: bool = False) -> None:
         self._exact_placement = exact_placement

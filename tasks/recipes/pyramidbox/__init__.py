@@ -6,7 +6,7 @@ lie in `tasks/recipes/references.toml`.
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from npuq.errors import InvalidRequestError
@@ -60,7 +60,8 @@ class PyramidBox:
     preprocessing_version = 1
     _test_scales = Scales.GUIDE
     preferred_precision = Precision.FP32  #: the guide's: the squares that `L2Norm` sums up easily exceed float16
-    dynamic_batch = False  #: one ONNX per batch size; the guide has one image per batch, more do not fit on its chip
+    dynamic_batch = False  #: one ONNX per batch size
+    preferred_batch_sizes = (1,)  #: the guide's: more pictures do not fit on its chip
     options: tuple[RecipeOption, ...] = (
         RecipeOption(
             name="upsampling",
@@ -167,6 +168,8 @@ class PyramidBox:
     def evaluate(self, predictions: Mapping[str, Prediction], dataset: Dataset) -> dict[str, float]:
         """Return `AP_easy`, `AP_medium` and `AP_hard` of WIDER FACE at an overlap of 0.5, fractions.
 
+        Without the one of a difficulty that no face of these images counts for.
+
         Raises:
             DatasetError: an image without a prediction, a prediction without an image, or no dataset of WIDER FACE's.
         """
@@ -181,6 +184,14 @@ class PyramidBox:
         found = widerface_scores.facts(predictions, dataset)
         ports = found["iou"][str(widerface_scores.PORTS_IOU)]
         return found | {f"{name}_at_{widerface_scores.PORTS_IOU}": value for name, value in ports.items()}
+
+    def result_file(self, image_id: str, prediction: Prediction) -> tuple[PurePosixPath, str]:
+        """Return an image's file as WIDER FACE's own tools read it; see `result_files`."""
+        from tasks.recipes.pyramidbox import result_files
+
+        if not isinstance(prediction, Detections):
+            raise TypeError(f"the prediction for {image_id} is no detections")
+        return result_files.path_of(image_id), result_files.text_of(image_id, prediction)
 
 
 class AnySizePyramidBox(PyramidBox):

@@ -267,7 +267,9 @@ def test_a_part_of_a_dataset_is_shown_as_such_wherever_a_result_is(npuq: Npuq, s
     part = {"dataset": "small", "dataset_digest": "5" * 64, "samples": 24, "dataset_samples": 240}
     result = new_result(kind="accuracy", metrics={"top1": (70.0, "percent")}, images_digest="1" * 64, **part)
     job = sqlite_world.job(JobState.SUCCEEDED, JobKind.EVALUATE, result=result)
-    assert "small (24 of 240)" in npuq("results", "list").out
+    listed_out = npuq("results", "list").out
+    assert "small (24 of 240)" in listed_out
+    assert "Top-1 70.00 %" in listed_out
     assert "small (24 of 240 images)" in npuq("results", "report", job.run_id).out
     (listed,) = npuq("results", "list", "-o", "json").json
     (row,) = npuq("results", "report", job.run_id, "-o", "json").json
@@ -275,3 +277,23 @@ def test_a_part_of_a_dataset_is_shown_as_such_wherever_a_result_is(npuq: Npuq, s
     for document in (listed, row, shown):
         assert (document["samples"], document["dataset_samples"], document["partial"]) == (24, 240, True)
         assert document["images_digest"] == "1" * 64
+
+
+def test_only_a_score_of_predictions_has_files(npuq: Npuq, sqlite_world: World, tmp_path: Path) -> None:
+    """A throughput and a reference are refused, with the reason."""
+    for kind, why in ((JobKind.BENCHMARK, "it is a performance"), (JobKind.EVALUATE, "it is a reference")):
+        result = new_result(kind="accuracy" if kind is JobKind.EVALUATE else "performance")
+        job = sqlite_world.job(JobState.SUCCEEDED, kind, result=result)
+        result_id = npuq("results", "list", "--run", job.run_id, "-o", "name").out.strip()
+        refused = npuq("results", "files", result_id, str(tmp_path / "files"))
+        assert (refused.code, why in refused.err) == (2, True)
+
+
+def test_jobs_of_passes_are_told_apart(npuq: Npuq, sqlite_world: World) -> None:
+    """The pass of a recipe that names several."""
+    params = {"batch_size": 1, "precision": "fp32", "start": 0, "stop": 8}
+    for pass_name in ("flipped", "main"):
+        sqlite_world.job(JobState.QUEUED, params=params | {"pass": pass_name})
+    listed = npuq("jobs", "list").out
+    assert "bs 1, fp32, flipped, 0-8" in listed
+    assert "bs 1, fp32, 0-8" in listed

@@ -20,16 +20,17 @@ def test_a_recipe_shows_its_contract_and_what_was_published(npuq: Npuq) -> None:
 
 
 def test_a_recipe_shows_what_can_be_chosen(npuq: Npuq) -> None:
-    """Its options with their defaults, and the precision that it takes where none is asked for."""
+    """Its options with their defaults, and the precision and batch sizes that it takes where none are asked for."""
     shown = json.loads(npuq("recipes", "show", "pyramidbox", "-o", "json").out)
     assert {option["name"]: option["default"] for option in shown["options"]} == {
         "upsampling": "align_corners",
         "side": "1000",
         "test_scales": "guide",
     }
-    assert (shown["passes"], shown["precision"]) == (["original", "flipped"], "fp32")
+    assert (shown["passes"], shown["precision"], shown["batch_sizes"]) == (["original", "flipped"], "fp32", [1])
     plain = json.loads(npuq("recipes", "show", "mobilenet_v1", "-o", "json").out)
     assert (plain["options"], plain["precision"]) == ([], "fp16")
+    assert plain["batch_sizes"] == [1, 4, 8, 16, 32, 64]
 
 
 def test_the_list_stays_readable_however_many_outputs_there_are(npuq: Npuq) -> None:

@@ -149,6 +149,23 @@ def test_the_references_scales_are_for_a_cpu(npuq: Npuq, sqlite_world: World, tm
     assert "--reference" in refused.err
 
 
+@pytest.mark.parametrize(
+    ("recipe", "dataset_format", "typed", "swept"),
+    [
+        ("pyramidbox", "widerface", (), [1]),
+        ("pyramidbox", "widerface", ("--batch-sizes", "2,4"), [2, 4]),
+        ("mobilenet_v1", "imagenet", (), [1, 4, 8, 16, 32, 64]),
+    ],
+)
+def test_a_sweep_measures_the_batch_sizes_that_the_recipe_prefers(
+    recipe: str, dataset_format: str, typed: tuple[str, ...], swept: list[int], sweep: Sweep, sqlite_world: World
+) -> None:
+    """Where none are typed: more than one picture of PyramidBox does not fit on the guide's chip."""
+    sqlite_world.transact(datasets.put, name="own", format=dataset_format, root="/", digest="e" * 64, samples=4)
+    plan = sweep(*typed, "--dry-run", "-o", "json", recipe=recipe, dataset="own").json
+    assert [job["params"]["batch_size"] for job in plan if job["kind"] == "benchmark"] == swept
+
+
 @pytest.fixture
 def part(npuq: Npuq, sqlite_world: World, tmp_path: Path) -> Path:
     """Return where a list of images may be written; the dataset `real` has the images a, b, c."""

@@ -12,6 +12,9 @@ from tests.unit.cli.records import result_record
 
 ON_310 = {"AP_easy": 0.9628280209085509, "AP_medium": 0.9538134269337523, "AP_hard": 0.8798007442124222}
 
+#: Of a result with an option of the recipe.
+SMALL = {"params": {"recipe_options": {"side": "320"}}}
+
 
 def published(_recipe: str) -> References:
     """Return the figures that npuq ships."""
@@ -57,6 +60,8 @@ def test_the_guides_own_numbers_pass_by_the_mean_of_the_three() -> None:
         ({"emulated": True}, Verdict.DOES_NOT_COUNT, "emulated results do not count"),
         ({"samples": 8}, Verdict.NOT_COMPARED, "8 of 3226 images were scored"),
         ({"samples": 8, "dataset_samples": 8}, Verdict.NOT_COMPARED, "wider has 8 images, WIDER FACE val has 3226"),
+        ({"samples": 8, "metrics": {"AP_hard": 0.9}}, Verdict.NOT_COMPARED, "8 of 3226 images were scored"),
+        ({"facts": SMALL}, Verdict.NOT_COMPARED, "the published figures are of pyramidbox without options"),
         ({"metrics": {"AP_easy": 0.9}}, Verdict.NOT_COMPARED, "it has no AP medium, AP hard"),
         ({"recipe": "mobilenet_v1", "metrics": {"top1": 69.0, "top5": 88.9}, "samples": 50_000,
           "dataset_samples": 50_000}, Verdict.PASSES, "Top-1 69.000 is 0.76 % below 69.526"),
@@ -73,6 +78,7 @@ def test_what_cannot_be_compared_is_not(changes: dict[str, Any], expected: Verdi
     ("facts", "lines"),
     [
         ({}, (" Results ".center(49, "="), f"Easy   Val AP: {ON_310['AP_easy']}")),
+        (SMALL, (" Results ".center(49, "="),)),
         ({"guide_report": ["bbox_mAP: 0.4", "bbox_mAP_50: 0.6"]}, ("bbox_mAP: 0.4", "bbox_mAP_50: 0.6")),
         ({"guide_report": {"title": "All", "value": [{"key": "Top1", "value": "69%"}]}}, ("All:", "  Top1: 69%")),
     ],
@@ -86,10 +92,12 @@ def test_throughputs_are_held_against_as_much_of_the_chip() -> None:
     """A card's against a card's, a chip's against a chip's; nothing else is."""
     fast = {"kind": "performance", "dataset": None, "metrics": {"throughput_fps": 0.62}}
     card = {"scope": "card", "metrics": {"throughput_fps": 2.5}, "facts": {"card": {"chips": [{}, {}, {}, {}]}}}
-    found = throughputs([faces(**fast), faces(**(fast | card)), faces(**(fast | {"batch_size": 4}))], published)
+    others = [faces(**(fast | {"batch_size": 4})), faces(**(fast | {"facts": SMALL}))]
+    found = throughputs([faces(**fast), faces(**(fast | card)), *others], published)
     assert [(rate.result.scope, rate.published and rate.published.value) for rate in found] == [
         ("card", 2.48),
         ("chip", 0.620281),
+        ("chip", None),
         ("chip", None),
     ]
     assert "2.5 fps per card of 4 chips (published per card: 2.48)" in as_text([], found)

@@ -48,6 +48,14 @@ def test_options_of_a_recipe_make_another_model_of_it() -> None:
         ("mobilenet_v1", 10.0),
         ("mobilenet_v1 (side=320, upsampling=half_pixel)", 90.0),
     ]
+    assert guide_table(guide_rows([_fps(90.0, facts=small)])).headers[0] == "Model"
+
+
+def test_difficulties_come_in_their_order() -> None:
+    """As guides list them, not by the alphabet as the database does."""
+    faces = _accuracy(metrics={"AP_easy": 0.96, "AP_hard": 0.88, "AP_medium": 0.95, "of_my_own": 1.0})
+    headers = guide_table(guide_rows([faces])).headers
+    assert headers[3:7] == ("AP easy", "AP medium", "AP hard", "of_my_own")
 
 
 def test_an_old_score_with_a_limit_counts_as_partial() -> None:

@@ -104,15 +104,23 @@ def figures_of(row: dict[str, str]) -> list[tuple[str, ...]]:
 def test_every_figure_of_the_guides_is_there() -> None:
     """Nothing was dropped, mistyped or added on the way from the fact sheet, where that exists.
 
-    The guides' figures and the frameworks' own are there; those of other editions of the guides are not.
+    The guides' figures and the frameworks' own are there; of other editions of the guides only those of PyramidBox on a
+    chip that its guide has none of.
     """
     shared = os.environ.get("NPUQ_SHARED")
     sheet = (Path(shared) if shared else Path(__file__).parents[4] / "shared") / "facts" / "recipes" / "reference.csv"
     if not sheet.is_file():
         pytest.skip(f"no fact sheet at {sheet}")
     with sheet.open(encoding="utf-8", newline="") as stream:
-        rows = [row for row in csv.DictReader(stream) if not row["source"].startswith("NOT seed")]
-    published = sorted(figure for row in rows for figure in figures_of(row))
+        rows = list(csv.DictReader(stream))
+    guides = [figure for row in rows if not row["source"].startswith("NOT seed") for figure in figures_of(row)]
+    newer = {  # its throughput is in each of three rows
+        figure
+        for row in rows
+        if (row["model"], row["chip"]) == ("PyramidBox", "Ascend310P3")
+        for figure in figures_of(row)
+    }
+    published = sorted([*guides, *newer])
     ours = sorted(
         tuple(map(str, (item.recipe, item.chip, item.scope, item.batch_size, item.metric, repr(item.value))))
         for item in references.load().reference

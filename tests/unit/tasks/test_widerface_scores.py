@@ -119,11 +119,15 @@ def test_score_that_is_no_number_names_its_image(value: float) -> None:
         score(found, one_image((BOX, EVERY)))
 
 
-def test_difficulty_without_a_face_is_an_error() -> None:
-    """Zero would be a wrong answer, and a number that is none would spoil the history."""
-    found = {"0--Parade/a": detections([(BOX, 0.9)])}
-    with pytest.raises(DatasetError, match=r"None of the 1 images .* counts as easy or medium: there is nothing"):
-        score(found, one_image((BOX, "h")))
+def test_difficulty_without_a_face_has_no_score() -> None:
+    """Zero would be a wrong answer, and the others are known; how many faces there were is among the facts."""
+    found, dataset = {"0--Parade/a": detections([(BOX, 0.9)])}, one_image((BOX, "h"))
+    assert score(found, dataset).metrics() == {"AP_hard": 1.0}
+    facts = widerface_scores.facts(found, dataset)
+    assert facts["faces"] == {"easy": 0, "medium": 0, "hard": 1}
+    assert facts["iou"]["0.4"] == {"AP_hard": 1.0}
+    with pytest.raises(DatasetError, match=r"None of the 1 images .* for any difficulty: there is nothing to score"):
+        score(found, one_image((BOX, "")))
 
 
 def test_predictions_and_dataset_must_belong_together() -> None:
