@@ -18,6 +18,7 @@ from db.types import batched, db_now, storable
 from npuq.errors import ErrorInfo, SupersededError
 from npuq.retry import Decision
 from npuq.states import (
+    ACTIVE_ATTEMPT_STATES,
     FINAL_JOB_STATES,
     FINAL_RUN_STATES,
     AttemptState,
@@ -227,6 +228,20 @@ def dispatch(connection: Connection, job_id: str, attempt: int, device_id: str) 
         )
     )
     return True
+
+
+def are_free(connection: Connection, device_ids: Collection[str]) -> bool:
+    """Tell whether devices have nothing, not even something ahead; until the end of this transaction for who asks so.
+
+    Two schedulers that gave the chips of one card to two measurements might do it in crossed order, and each would wait
+    on one chip for what is behind the other.
+    """
+    wanted = sorted(device_ids)
+    connection.execute(
+        select(Device.id).where(Device.id.in_(wanted)).order_by(Device.id).with_for_update(key_share=True)
+    )
+    has = select(Attempt.job_id).where(Attempt.device_id.in_(wanted), Attempt.state.in_(ACTIVE_ATTEMPT_STATES))
+    return connection.execute(has.limit(1)).first() is None
 
 
 def mark_published(connection: Connection, sent: Iterable[tuple[str, int]]) -> None:
