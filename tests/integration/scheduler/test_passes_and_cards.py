@@ -12,7 +12,7 @@ from db import devices, job_queries, jobs, results
 from db.engine import Database
 from db.records import JobRecord
 from npuq.config import Settings
-from npuq.errors import Blame, DeviceBusyError, ErrorInfo
+from npuq.errors import Blame, DeviceBusyError, ErrorInfo, InvalidRequestError
 from npuq.specs import SourceKind
 from npuq.states import AttemptState, DeviceCause, DeviceState, JobKind, JobState, RunState
 from scheduler import dispatch
@@ -206,6 +206,11 @@ def test_a_companion_that_cannot_run_fails_the_measurement_and_both_are_retried(
     lead, companion = together(fleet)
     fleet.world.transact(jobs.request_cancel, companion.job_id)
     assert all(fleet.world.record(job).cancel_requested for job in (lead, companion))
+    hand_over(fleet, companion)
+    with pytest.raises(InvalidRequestError, match="still being cancelled"):
+        fleet.world.transact(jobs.retry, companion.job_id)
+    fleet.world.transact(jobs.finish_cancel, lead.job_id, lead.attempt, owner=lead.owner)
+    assert len(fleet.world.transact(jobs.retry, companion.job_id)) == 2
 
 
 def test_a_retry_that_crosses_the_end_of_a_card_is_not_undone(any_fleet: Fleet) -> None:
