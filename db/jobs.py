@@ -15,9 +15,10 @@ from db import artifacts, results
 from db.records import BeatReply, Completion, NewArtifact
 from db.tables import Attempt, Device, Job, JobInput, LogChunk, Run
 from db.types import batched, db_now, storable
-from npuq.errors import ErrorInfo, SupersededError
+from npuq.errors import ErrorInfo, InvalidRequestError, SupersededError
 from npuq.retry import Decision
 from npuq.states import (
+    ACTIVE_ATTEMPT_STATES,
     FINAL_JOB_STATES,
     FINAL_RUN_STATES,
     AttemptState,
@@ -227,6 +228,20 @@ def dispatch(connection: Connection, job_id: str, attempt: int, device_id: str) 
         )
     )
     return True
+
+
+def are_free(connection: Connection, device_ids: Collection[str]) -> bool:
+    """Tell whether devices have nothing, not even something ahead; until the end of this transaction for who asks so.
+
+    Two schedulers that gave the chips of one card to two measurements might do it in crossed order, and each would wait
+    on one chip for what is behind the other.
+    """
+    wanted = sorted(device_ids)
+    connection.execute(
+        select(Device.id).where(Device.id.in_(wanted)).order_by(Device.id).with_for_update(key_share=True)
+    )
+    has = select(Attempt.job_id).where(Attempt.device_id.in_(wanted), Attempt.state.in_(ACTIVE_ATTEMPT_STATES))
+    return connection.execute(has.limit(1)).first() is None
 
 
 def mark_published(connection: Connection, sent: Iterable[tuple[str, int]]) -> None:
@@ -472,9 +487,18 @@ def _cancel(connection: Connection, job_id: str) -> JobState:
 
 
 def retry(connection: Connection, job_id: str) -> list[str]:
-    """Send a final, unsuccessful job and everything skipped because of it back to `waiting`; returns their ids."""
-    run_id = connection.execute(select(Job.run_id).where(Job.id == job_id)).scalar_one()
-    return retry_many(connection, run_id, [job_id])
+    """Send a final, unsuccessful job and everything skipped because of it back to `waiting`; returns their ids.
+
+    Raises:
+        InvalidRequestError: a job of the same card is still being cancelled, and would take this one with it.
+    """
+    job = connection.execute(select(Job.run_id, Job.lead_id).where(Job.id == job_id)).one()
+    ending = select(Job.id).where(Job.lead_id == job.lead_id, Job.state == JobState.RUNNING, Job.cancel_requested)
+    if job.lead_id is not None and connection.execute(ending.limit(1)).first() is not None:
+        raise InvalidRequestError(
+            f"a job that runs on the same card as {job_id} is still being cancelled; try again in a few seconds"
+        )
+    return retry_many(connection, job.run_id, [job_id])
 
 
 def retry_many(connection: Connection, run_id: str, job_ids: Sequence[str]) -> list[str]:

@@ -26,9 +26,11 @@ def write(connection: Connection, chosen: Iterable[Placement]) -> int:
 
 
 def write_together(database: Database, chosen: Sequence[Placement]) -> int:
-    """Dispatch the jobs for all chips of a card, all or none; returns how many."""
+    """Dispatch the jobs for all chips of a card, all or none, and only to chips that are still free; how many."""
 
     def all_or_none(connection: Connection) -> int:
+        if not jobs.are_free(connection, [item.device_id for item in chosen]):
+            raise SupersededError("another scheduler has given a chip of the card something else")
         if write(connection, chosen) < len(chosen):
             raise SupersededError("one of the jobs for a card moved on meanwhile")
         return len(chosen)

@@ -12,9 +12,11 @@ from db import devices, job_queries, jobs, results
 from db.engine import Database
 from db.records import JobRecord
 from npuq.config import Settings
-from npuq.errors import Blame, DeviceBusyError, ErrorInfo
+from npuq.errors import Blame, DeviceBusyError, ErrorInfo, InvalidRequestError
 from npuq.specs import SourceKind
 from npuq.states import AttemptState, DeviceCause, DeviceState, JobKind, JobState, RunState
+from scheduler import dispatch
+from scheduler.placement import Placement
 from tasks import registry
 from tasks.protocols import Recipe
 from tests.services.fleet import Fleet
@@ -204,6 +206,11 @@ def test_a_companion_that_cannot_run_fails_the_measurement_and_both_are_retried(
     lead, companion = together(fleet)
     fleet.world.transact(jobs.request_cancel, companion.job_id)
     assert all(fleet.world.record(job).cancel_requested for job in (lead, companion))
+    hand_over(fleet, companion)
+    with pytest.raises(InvalidRequestError, match="still being cancelled"):
+        fleet.world.transact(jobs.retry, companion.job_id)
+    fleet.world.transact(jobs.finish_cancel, lead.job_id, lead.attempt, owner=lead.owner)
+    assert len(fleet.world.transact(jobs.retry, companion.job_id)) == 2
 
 
 def test_a_retry_that_crosses_the_end_of_a_card_is_not_undone(any_fleet: Fleet) -> None:
@@ -219,6 +226,24 @@ def test_a_retry_that_crosses_the_end_of_a_card_is_not_undone(any_fleet: Fleet) 
     fleet.world.transact(jobs.retry, companion.job_id)
     assert not fleet.world.transact(jobs.give_up_lead, lead.job_id, companion.job_id, failed)
     assert fleet.world.state(lead) is JobState.QUEUED
+
+
+def test_a_scheduler_with_an_old_picture_gives_no_second_measurement_to_a_card(any_fleet: Fleet) -> None:
+    """It was stopped before it wrote, another one went on: in crossed order the two would wait for each other."""
+    fleet = any_fleet
+    first = card(fleet)
+    second = card(fleet, fresh=True)
+    lead, _companion = together(fleet)
+    other = second if lead.run_id == first else first
+    waiting = [job for job in fleet.world.read(job_queries.find, run_id=other) if job.lead_id is not None]
+    chosen = [
+        Placement(job_id=job.job_id, attempt=job.attempt, device_id=device_id)
+        for job, device_id in zip(waiting, (OTHER_CHIP, CHIP), strict=True)
+    ]
+    for job in waiting:
+        fleet.world.transact(jobs.enqueue, job.job_id, content_key=job.job_id * 2, toolchain=None)
+    assert dispatch.write_together(fleet.world.database, chosen) == 0
+    assert {fleet.world.state(job.job_id) for job in waiting} == {JobState.QUEUED}
 
 
 def test_a_card_that_no_host_takes_as_a_whole_fails(fleet: Fleet) -> None:
