@@ -93,7 +93,7 @@ def test_passes_are_merged_by_image_whatever_their_order(
     dataset: DatasetRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The recipe gets both predictions of one image; an image that one pass lacks fails the job and is named."""
-    monkeypatch.setattr(registry, "get", lambda _: TwoPasses())
+    monkeypatch.setattr(registry, "get", lambda *_: TwoPasses())
 
     def shard(name: str, pass_name: str, images: str, rank: int) -> Path:
         values = []
