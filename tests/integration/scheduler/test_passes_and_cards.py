@@ -38,7 +38,7 @@ def two_passes(monkeypatch: pytest.MonkeyPatch) -> None:
         dynamic_batch=True,
         inputs=real.inputs,
     )
-    monkeypatch.setattr(registry, "get", lambda _: cast("Recipe", known))
+    monkeypatch.setattr(registry, "get", lambda *_: cast("Recipe", known))
 
 
 @pytest.fixture
