@@ -1,5 +1,6 @@
 """`npuq results files`."""
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -24,6 +25,7 @@ def command(
     from cli.output import tell
     from cli.words import counted
     from db import job_queries
+    from db.artifacts import materialise
     from tasks import registry, result_files
 
     root = folder.expanduser()
@@ -34,7 +36,12 @@ def command(
             digests = () if job is None else job_queries.inputs_of(connection, job).get("predictions", ())
         recipe = registry.get(found.recipe, found.recipe_options)
         _refuse(found, recipe.version, digests)
-        written = result_files.write(recipe, [session.client.store.fetch(digest) for digest in digests], root)
+        with tempfile.TemporaryDirectory() as scratch:
+            shards = [
+                materialise(session.client.store, digest, Path(scratch) / f"{number}.npz")
+                for number, digest in enumerate(digests)
+            ]
+            written = result_files.write(recipe, shards, root)
     tell(f"wrote {counted(written, 'file')}: {root}")
 
 
