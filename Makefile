@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --quiet --only-binary :all: --constr
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: install demo test bench clean
+.PHONY: install demo test types lint layers schema bench clean
 
 install: $(STAMP)
 
@@ -29,13 +29,22 @@ demo: install
 
 # Each check stops the run; the tests come last, so that their last line is the last line.
 test: install
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target types lint layers schema
+	$(BIN)/pytest -q --numprocesses 2 --dist loadgroup
+
+types: install
+	$(BIN)/mypy
+
+lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+
+layers: install
 	$(BIN)/lint-imports
+
+schema: install
 	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
 		$(BIN)/npuq --home "$$home" db upgrade && $(BIN)/npuq --home "$$home" db check
-	$(BIN)/pytest -q --numprocesses 2 --dist loadgroup
 
 bench: install
 	@$(BIN)/python -m benchmarks
