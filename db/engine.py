@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, Dialect
 from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -120,19 +120,31 @@ def _where(engine: Engine) -> str:
 def _translate_broken_sockets(engine: Engine) -> None:
     """Turn what a driver lets through from the socket into our error.
 
-    pg8000 reads the first byte of an answer outside its own error handling: a server that has fallen silent raises a
-    bare TimeoutError, which SQLAlchemy passes on and no caller expects.
+    pg8000 greets a server, and reads the first byte of an answer, outside its own error handling: one that dies or
+    falls silent in that moment raises a bare OSError, which SQLAlchemy passes on and no caller expects.
     """
+
+    def silent(error: OSError) -> DatabaseError:
+        return DatabaseError(
+            f"the database {_where(engine)} does not answer ({type(error).__name__}: {error}); "
+            "check that it is up and reachable"
+        )
+
+    @event.listens_for(engine, "do_connect")
+    def _connect(dialect: Dialect, _record: object, arguments: tuple[Any, ...], options: dict[str, Any]) -> object:
+        try:
+            return dialect.connect(*arguments, **options)
+        except ssl.SSLError:
+            raise  # `_translated` says what to mend
+        except OSError as error:
+            raise silent(error) from error
 
     @event.listens_for(engine, "handle_error")
     def _translate(context: ExceptionContext) -> None:
         error = context.original_exception
         if isinstance(error, OSError):
             context.is_disconnect = True
-            raise DatabaseError(
-                f"the database {_where(engine)} does not answer ({type(error).__name__}: {error}); "
-                "check that it is up and reachable"
-            ) from error
+            raise silent(error) from error
 
 
 _SQLITE_OUTAGES: Final = ("locked", "busy", "full", "disk i/o", "unable to open", "readonly", "timeout")

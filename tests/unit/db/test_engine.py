@@ -82,6 +82,19 @@ def test_a_database_that_is_away_is_our_error(tmp_path: Path) -> None:
         database.dispose()
 
 
+def test_a_server_that_dies_while_it_is_greeted_is_our_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver lets the broken socket through; it is an outage like any other, and worth another try."""
+    database = open_database("postgresql://nobody@127.0.0.1:1/npuq")
+
+    def greet(*_arguments: object, **_options: object) -> object:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(database.engine.dialect, "connect", greet)
+    with pytest.raises(DatabaseError, match="does not answer") as caught, database.read():
+        pass
+    assert caught.value.info.retry
+
+
 def test_a_postgresql_that_does_not_let_us_in_is_our_error(postgresql_url: str) -> None:
     """An unknown database or user is told in our words, and trying again is not offered."""
     for url in (
