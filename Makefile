@@ -30,7 +30,7 @@ demo: install
 # Each check stops the run; the tests come last, so that their last line is the last line.
 test: install
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target types lint layers schema
-	$(BIN)/pytest -q --numprocesses 2 --dist loadgroup
+	$(BIN)/pytest -q --numprocesses 2 --no-loadscope-reorder
 
 types: install
 	$(BIN)/mypy

@@ -6,6 +6,7 @@ import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -28,6 +29,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 hypothesis.settings.register_profile("change", derandomize=True, database=None, deadline=None, max_examples=60)
 hypothesis.settings.register_profile("deep", deadline=None, max_examples=2_000)
 hypothesis.settings.load_profile("deep" if os.environ.get("NPUQ_HYPOTHESIS") == "deep" else "change")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Share what takes long to make in a parallel session, too."""
+    from tests.spread import SharedThingsOnce
+
+    return SharedThingsOnce(config, log)
 
 
 @pytest.hookimpl(trylast=True)

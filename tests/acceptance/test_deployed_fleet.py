@@ -14,7 +14,7 @@ from tests.fleet.deployment import LIMIT_SECONDS, Deployment
 from tests.fleet.laptop import Laptop
 from tests.services import deployed_postgresql, deployed_redis
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240), pytest.mark.xdist_group("laptop")]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from tests.fleet.ward import LIMIT_SECONDS, Ward
 from tests.services.waiting import wait_until
 from worker.npu_smi import parse_info
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240), pytest.mark.xdist_group("device_faults")]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
 
 STEP_LIMIT_SECONDS: Final = 15.0
 FIRST: Final = "h1.npu0.0"

@@ -14,7 +14,7 @@ from tests.fleet.laptop import Person
 from tests.services.missing import missing
 from tests.services.registered import register_folder
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(360), pytest.mark.xdist_group("efficientdet")]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(360)]
 
 RECIPE: Final = registry.get("efficientdet_d0")
 PICTURES: Final = 17

@@ -26,7 +26,6 @@ from tests.services.waiting import wait_until
 pytestmark = [
     pytest.mark.acceptance,
     pytest.mark.timeout(180),
-    pytest.mark.xdist_group("laptop"),
 ]
 
 CANCELLED_WITHIN_SECONDS: Final = 5.0

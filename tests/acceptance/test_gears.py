@@ -6,7 +6,7 @@ import pytest
 
 from tests.fleet.laptop import Laptop
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180), pytest.mark.xdist_group("laptop")]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
 
 
 def evaluate(laptop: Laptop, *options: str) -> tuple[list[dict[str, Any]], dict[int, Any]]:

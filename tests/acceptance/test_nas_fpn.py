@@ -17,7 +17,7 @@ from tests.services.registered import register_folder
 
 #: 270 billion operations a picture, four seconds of a core; the model's files have 240 megabytes.
 LIMIT_SECONDS: Final = 400.0
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(2 * LIMIT_SECONDS), pytest.mark.xdist_group("nas_fpn")]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(2 * LIMIT_SECONDS)]
 
 RECIPE: Final = registry.get("nas_fpn")
 PICTURES: Final = 3

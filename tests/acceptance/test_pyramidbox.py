@@ -16,7 +16,7 @@ from tests.fleet.laptop import Person
 from tests.services.missing import missing
 from tests.services.registered import register_folder
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(360), pytest.mark.xdist_group("pyramidbox")]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(360)]
 
 #: An image of 1000 x 1000 pixels takes minutes of this machine where it takes seconds of a chip.
 OPTIONS: Final = {"side": str(demo_weights.SIDE)}

@@ -13,7 +13,7 @@ from tests.fleet.fleet import Fleet, FleetPlan
 from tests.fleet.laptop import Person
 from tests.services.registered import register_folder
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240), pytest.mark.xdist_group("ssd")]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
 
 RECIPE: Final = registry.get("ssd_mobilenetv2")
 PICTURES: Final = 26

@@ -27,7 +27,6 @@ IS_ASKED_FOR: Final = os.environ.get("NPUQ_FULL_SIZE") == "1"
 
 pytestmark = [
     pytest.mark.timeout(1200),
-    pytest.mark.xdist_group("pyramidbox_full_size"),
     pytest.mark.skipif(not IS_ASKED_FOR, reason="takes minutes; set NPUQ_FULL_SIZE=1"),
 ]
 

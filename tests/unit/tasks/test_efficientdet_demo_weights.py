@@ -15,7 +15,7 @@ from tasks.recipes.efficientdet_d0 import anchors, demo_weights
 from tests.services.registered import register_folder
 
 #: Fitting takes half a minute where others use the cores.
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("efficientdet")]
+pytestmark = [pytest.mark.timeout(300)]
 
 RECIPE = registry.get("efficientdet_d0")
 PICTURES = 16

@@ -14,7 +14,7 @@ from tasks.recipes.ssd_mobilenetv2 import demo_weights, priors, targets
 from tasks.recipes.ssd_mobilenetv2.network import SSDLite
 from tests.unit.tasks.memory_voc import MemoryVoc, objects
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("ssd")]
+pytestmark = [pytest.mark.timeout(180)]
 
 RECIPE = registry.get("ssd_mobilenetv2")
 PICTURES = 24
