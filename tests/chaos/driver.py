@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -16,6 +17,7 @@ from typing import Final
 from sqlalchemy import func, select
 
 from db import jobs
+from db.engine import Database
 from db.tables import Job, Run
 from emulator import diary
 from npuq.errors import DatabaseError
@@ -28,6 +30,7 @@ from tests.chaos.faults import Arena
 from tests.chaos.schedule import FaultKind, PlannedFault
 from tests.fleet import models
 from tests.fleet.fleet import DatabaseKind, Fleet, FleetPlan
+from tests.services.waiting import wait_until
 
 TURN_SECONDS: Final = 0.05
 LOOK_SECONDS: Final = 0.5
@@ -35,6 +38,7 @@ OPEN_JOBS_AHEAD: Final = 60
 """Runs are submitted so that about this many jobs are open: work arrives while faults strike."""
 CALM_SHARE: Final = 0.95
 """Faults end when this share of the jobs is final: what they did has to heal without help."""
+ANSWER_LIMIT_SECONDS: Final = 60.0
 REFUSALS: Final = ("attempt_superseded", "attempt_dropped", "doorbell_ignored")
 
 
@@ -111,6 +115,7 @@ def run_chaos(plan: ChaosPlan, folder: Path) -> ChaosReport:
             driver.close()
         seconds = time.monotonic() - began
         fleet.stop()  # late completions are heard before anything is judged
+        wait_until(partial(_answers, fleet.client.database), "the database answers", ANSWER_LIMIT_SECONDS)
         entries = diary.read(fleet.emulator_home / "diary.jsonl")
         evidence = read_evidence(fleet.client.database, fleet.client.store, entries, driver.submitted, driver.cancelled)
         return ChaosReport(
@@ -124,6 +129,15 @@ def run_chaos(plan: ChaosPlan, folder: Path) -> ChaosReport:
             unfinished=not finished,
             violations=checker.check(evidence),
         )
+
+
+def _answers(database: Database) -> bool:
+    """Tell whether a database that was killed at the very end has recovered."""
+    try:
+        with database.read() as connection:
+            return bool(connection.execute(select(1)).scalar_one())
+    except DatabaseError:
+        return False
 
 
 def _outcomes(evidence: Evidence) -> Counter[JobState]:
