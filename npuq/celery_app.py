@@ -29,7 +29,6 @@ SOCKET_TIMEOUT_SECONDS: Final = 5
 CONNECT_TIMEOUT_SECONDS: Final = 3
 #: What parsing an entry raises that is not JSON, or not a message of kombu's.
 _NOT_A_MESSAGE: Final = (ValueError, TypeError, KeyError, AttributeError)
-WORKER_FLAGS: Final = ("--without-gossip", "--without-mingle", "--without-heartbeat")
 log = get_logger(__name__)
 
 
@@ -79,6 +78,33 @@ def make_app(settings: Settings, queues: Sequence[str] = (SUBMIT_QUEUE,)) -> Any
         worker_soft_shutdown_timeout=settings.timing.drain_seconds,
     )
     return app
+
+
+def consume(app: Any, queue: str, name: str, *, concurrency: int) -> None:  # noqa: ANN401 - Celery has no types
+    """Handle the messages of a queue until SIGTERM, in threads: the work itself is done in child processes.
+
+    Celery's own worker, without its command line, which imports a shell and a terminal library (a quarter of a start).
+
+    Args:
+        app: from `make_app`.
+        queue: one of those that the application was made for.
+        name: of this worker in Celery's logs.
+        concurrency: messages handled at once.
+    """
+    from celery.utils.nodenames import default_nodename, host_format
+
+    worker = app.Worker(
+        hostname=host_format(default_nodename(f"{name}@%h")),
+        queues=[queue],
+        pool_cls="threads",
+        concurrency=concurrency,
+        loglevel="WARNING",
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+    )
+    worker.start()
 
 
 @cache

@@ -12,7 +12,7 @@ from db import schema
 from db.artifacts import ArtifactStore
 from db.engine import Database, open_database
 from npuq import log as logs
-from npuq.celery_app import WORKER_FLAGS, Sender, make_app
+from npuq.celery_app import Sender, consume, make_app
 from npuq.config import Settings, load_settings
 from npuq.errors import BrokerError, DatabaseError, NpuqError
 from npuq.log import get_logger
@@ -98,23 +98,7 @@ def serve(settings: Settings) -> int:
     thread.start()
     log.info("scheduler_started")
     try:
-        app.worker_main(
-            [
-                "--quiet",
-                "worker",
-                "-Q",
-                SUBMIT_QUEUE,
-                "-P",
-                "threads",
-                "-c",
-                "1",
-                "-n",
-                "npuq-scheduler@%h",
-                "-l",
-                "WARNING",
-                *WORKER_FLAGS,
-            ]
-        )
+        consume(app, SUBMIT_QUEUE, "npuq-scheduler", concurrency=1)
     finally:
         thread.stop()
         database.dispose()

@@ -1,5 +1,6 @@
 """What every test may ask for: a database of either kind, Redis, settings, and rows to begin with."""
 
+import gc
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ import pytest
 from db import schema
 from db.engine import Database, open_database
 from npuq.config import Settings, Timing
+from npuq.entry import COLLECT_AFTER_OBJECTS
 from tests.services import postgresql
 from tests.services.postgresql import PostgresqlServer
 from tests.services.redis_server import RedisServer
@@ -21,6 +23,9 @@ from tests.services.world import World
 
 # A shell that runs the tests in the background has them ignore Ctrl-C, and so would every program that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# As `npuq.entry` has it in our programs; what tests and libraries consist of is not garbage, once they are collected.
+gc.set_threshold(COLLECT_AFTER_OBJECTS)
 
 # Tests import torch themselves: its threads are to sleep while they wait, as `tasks.torch_threads` has them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -43,6 +48,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes minutes, in its random order: both cores shall have something to do until the end."""
     items.sort(key=lambda item: item.get_closest_marker("acceptance") is None)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from looking through thousands of tests again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from npuq.celery_app import WORKER_FLAGS, make_app
+from npuq.celery_app import make_app
 from npuq.config import Settings
 from npuq.messages import RUN_ATTEMPT_TASK
 
@@ -30,22 +30,3 @@ def build_app(settings: Settings, queue: str, handle: Callable[[Any], None], dra
         drain()
 
     return app
-
-
-def worker_arguments(queue: str, name: str, concurrency: int) -> list[str]:
-    """Return the arguments of `app.worker_main`: threads, because the work itself is done in child processes."""
-    return [
-        "--quiet",
-        "worker",
-        "-Q",
-        queue,
-        "-P",
-        "threads",
-        "-c",
-        str(concurrency),
-        "-n",
-        f"{name}@%h",
-        "-l",
-        "WARNING",
-        *WORKER_FLAGS,
-    ]

@@ -10,13 +10,13 @@ from db.artifacts import ArtifactStore
 from db.engine import Database, open_database
 from db.records import DeviceRecord
 from npuq import log as logs
-from npuq.celery_app import Sender
+from npuq.celery_app import Sender, consume
 from npuq.config import Settings, load_settings
 from npuq.errors import DeviceBusyError, NpuqError
 from npuq.log import get_logger
 from npuq.messages import device_queue, host_queue
 from npuq.states import DeviceKind
-from worker.app import build_app, worker_arguments
+from worker.app import build_app
 from worker.children import FreshChildren, KeptChild
 from worker.locks import DeviceLock, lock_folder
 from worker.parent_death import die_with_parent
@@ -55,7 +55,7 @@ def serve(settings: Settings, host: str, device_ids: Sequence[str], *, feeders: 
     app = build_app(settings, queue, runner.handle, runner.drain)
     log.info("worker_started", queue=queue)
     try:
-        app.worker_main(worker_arguments(queue, lock_name, len(device_ids)))
+        consume(app, queue, lock_name, concurrency=len(device_ids))
     finally:
         _end_quietly(kept)
         database.dispose()

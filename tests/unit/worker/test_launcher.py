@@ -124,7 +124,12 @@ def test_a_driver_that_hangs_does_not_silence_the_host(
     quick = settings.timing.model_copy(update={"beat_seconds": 1e-3})
     tool = HangingNpuSmi(chip(0, device_id=0))
     found = launcher_of(sqlite_world, settings.model_copy(update={"timing": quick}), tool)
-    found.run_once()
+
+    def has_workers() -> bool:
+        found.run_once()
+        return bool(processes)
+
+    wait_until(has_workers, "the first look is taken", 10.0)
     tool.answers.clear()
     found.run_once()
     with sqlite_world.database.write() as connection:
