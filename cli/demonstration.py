@@ -33,7 +33,7 @@ DATASET: Final = "demo"
 UP_TIMEOUT_SECONDS: Final = 60.0
 #: The demo's jobs last a second: beats and ticks at a quarter let its picture keep up.
 TIMING_SCALE: Final = 0.25
-BENCHMARK_LOOPS: Final = 50
+BENCHMARK_LOOPS: Final = 20
 
 
 class Demonstration:

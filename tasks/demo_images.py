@@ -8,6 +8,7 @@ frequency, so that another resize does.
 import colorsys
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -48,6 +49,7 @@ _MAX_ASPECT: Final = 2.0
 _HUE_JITTER: Final = 0.025
 _NOISE: Final = 18.0  # grey levels
 _JPEG_QUALITY: Final = 88
+_THREADS: Final = 2  # most of a picture is drawn and encoded outside Python's lock
 
 
 def class_ids(classes: int) -> tuple[int, ...]:
@@ -74,14 +76,17 @@ def write_images(folder: Path, *, classes: int, count: int, seed: int) -> dict[s
         file name -> class id, in order.
     """
     ids = class_ids(classes)
-    generator = np.random.default_rng(seed)
-    looks = generator.permutation(np.arange(count) % classes)
-    labels: dict[str, int] = {}
-    for number, look in enumerate(looks, start=1):
+    looks = np.random.default_rng(seed).permutation(np.arange(count) % classes)
+
+    def write(number: int, look: int) -> str:
         name = f"ILSVRC2012_val_{number:08d}.JPEG"
-        draw(int(look), generator).save(folder / name, "JPEG", quality=_JPEG_QUALITY)
-        labels[name] = ids[look]
-    return labels
+        generator = np.random.default_rng([seed, number])  # of its own, whoever draws it
+        draw(look, generator).save(folder / name, "JPEG", quality=_JPEG_QUALITY)
+        return name
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        names = threads.map(write, range(1, count + 1), map(int, looks))
+        return {name: ids[look] for name, look in zip(names, looks, strict=True)}
 
 
 def make_dataset(root: Path, *, classes: int, count: int, seed: int) -> None:

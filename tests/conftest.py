@@ -177,14 +177,14 @@ def settings(tmp_path: Path) -> Settings:
 def efficientdet_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return weights of EfficientDet-D0 that find the demo's shapes.
 
-    They take twenty seconds of a core: who asks for them is in the group `efficientdet`, so that they are made once.
+    They take ten seconds of a core: who asks for them is in the group `efficientdet`, so that they are made once.
     """
     from tasks import torch_threads
 
     torch_threads.use_few_threads()
     from tasks.recipes.efficientdet_d0 import demo_weights
 
-    return demo_weights.checkpoint(tmp_path_factory.mktemp("efficientdet"), pictures=48)
+    return demo_weights.checkpoint(tmp_path_factory.mktemp("efficientdet"), pictures=24)
 
 
 @pytest.fixture(scope="session")
@@ -195,4 +195,4 @@ def ssd_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch_threads.use_few_threads()
     from tasks.recipes.ssd_mobilenetv2 import demo_weights
 
-    return demo_weights.checkpoint(tmp_path_factory.mktemp("ssd"), pictures=96)
+    return demo_weights.checkpoint(tmp_path_factory.mktemp("ssd"), pictures=48)

@@ -8,6 +8,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
+from cli.demonstration import BENCHMARK_LOOPS
 from tests.acceptance.program import Program
 from tests.services.waiting import wait_until
 
@@ -83,7 +84,16 @@ def test_equal_work_is_reused_and_the_id_alone_is_on_stdout(npuq: Program, demo_
     """The same sweep again does nothing anew, and has the same results."""
     before = npuq.json("results", "list", "--run", demo_run)
     again = npuq(
-        "sweep", "mobilenet_v1", "--weights", weights, "--dataset", "demo", "--batch-sizes", "1", "--loops", "50"
+        "sweep",
+        "mobilenet_v1",
+        "--weights",
+        weights,
+        "--dataset",
+        "demo",
+        "--batch-sizes",
+        "1",
+        "--loops",
+        str(BENCHMARK_LOOPS),
     )
     run_id = again.stdout.strip()
     npuq("wait", run_id, "--timeout", "60s")

@@ -17,7 +17,7 @@ from tests.services.registered import register_folder
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(360)]
 
 RECIPE: Final = registry.get("efficientdet_d0")
-PICTURES: Final = 17
+PICTURES: Final = 11
 LEAST_SHARD: Final = 6
 BATCH_SIZES: Final = (3, 4)  # neither divides the pictures
 LIMIT: Final = 5

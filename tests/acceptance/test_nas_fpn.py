@@ -20,7 +20,8 @@ LIMIT_SECONDS: Final = 400.0
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(2 * LIMIT_SECONDS)]
 
 RECIPE: Final = registry.get("nas_fpn")
-PICTURES: Final = 3
+PICTURES: Final = 2
+SEED: Final = 13  #: of pictures of which one shows three objects, the other none
 #: onnxruntime and torch differ in the last digits, and so may the order of two detections.
 CLOSE: Final = 2e-3
 
@@ -31,15 +32,15 @@ def folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="nas_fpn") as name:
         folder = Path(name)
         torch_threads.use_few_threads()
-        demo_coco.write(folder / "coco", images=PICTURES, seed=1)
-        demo_weights.checkpoint(folder, pictures=64).rename(folder / "nas_fpn.pth")
+        demo_coco.write(folder / "coco", images=PICTURES, seed=SEED)
+        demo_weights.checkpoint(folder, pictures=32).rename(folder / "nas_fpn.pth")
         yield folder
 
 
 def test_two_chips_score_as_one_process_in_torch(folder: Path) -> None:
     """A picture without an object among them: the same twelve numbers, the same table, the guide's own report."""
     weights = folder / "nas_fpn.pth"
-    with Fleet(folder / "home", FleetPlan(chips=2, service_ms=None, least_shard=2)) as fleet:
+    with Fleet(folder / "home", FleetPlan(chips=2, service_ms=None, least_shard=1)) as fleet:
         person = Person(fleet)
         person.npuq("datasets", "add", "shapes", str(folder / "coco"), "--format", "coco")
         command = ("submit", "evaluate", RECIPE.id, "--weights", str(weights), "--dataset", "shapes")

@@ -50,7 +50,7 @@ FAST_TIMING: Final = Timing(
     resend_seconds=4.0,
     kill_wait_seconds=3.0,
     drain_seconds=2.0,
-    tick_seconds=0.2,
+    tick_seconds=0.4,
     probe_seconds=2.0,
 )
 

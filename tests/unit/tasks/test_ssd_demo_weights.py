@@ -95,7 +95,7 @@ def test_swapped_sides_show(outputs: Outputs, shown: Shown) -> None:
 def test_second_call_finds_the_file_made(weights: Path) -> None:
     """Other parameters have another name, so nothing stale is found."""
     before = weights.stat().st_mtime_ns
-    assert demo_weights.checkpoint(weights.parent, pictures=96, seed=0) == weights
+    assert demo_weights.checkpoint(weights.parent, pictures=48, seed=0) == weights
     assert weights.stat().st_mtime_ns == before
     assert [path.name for path in weights.parent.iterdir()] == [weights.name]
 
