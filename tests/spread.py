@@ -14,10 +14,11 @@ _SHARED: Final[Mapping[str, str]] = {
     "tests/acceptance/test_deployed_fleet.py": "laptop",
     "tests/acceptance/test_faults_in_recipe.py": "laptop",
     "tests/acceptance/test_gears.py": "laptop",
-    "tests/acceptance/test_efficientdet_d0.py": "weights of EfficientDet",
-    "tests/unit/tasks/test_efficientdet_demo_weights.py": "weights of EfficientDet",
-    "tests/acceptance/test_ssd_mobilenetv2.py": "weights of SSD",
-    "tests/unit/tasks/test_ssd_demo_weights.py": "weights of SSD",
+    "tests/acceptance/test_efficientdet_d0.py": "detecting",
+    "tests/unit/tasks/test_efficientdet_demo_weights.py": "detecting",
+    "tests/acceptance/test_nas_fpn.py": "detecting",
+    "tests/acceptance/test_ssd_mobilenetv2.py": "detecting",
+    "tests/unit/tasks/test_ssd_demo_weights.py": "detecting",
 }
 #: Each of these is long, and shares nothing.
 _APART: Final = frozenset({"tests/acceptance/test_chaos_short.py"})

@@ -1,13 +1,15 @@
-"""The fleet that tests of the recipe's own path share: two emulated chips that really compute."""
+"""Fleets that tests share, each of two emulated chips that really compute."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import pytest
 
 from tasks.demo_data import make_demo
 from tests.fleet.fleet import Fleet, FleetPlan
-from tests.fleet.laptop import Laptop
+from tests.fleet.laptop import Laptop, Person
 
 PICTURES: Final = 24
 
@@ -21,3 +23,14 @@ def laptop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
         found = Laptop(fleet, demo, folder)
         found.add_dataset("demo", demo.dataset_root)
         yield found
+
+
+@pytest.fixture(scope="session")
+def detecting() -> Iterator[Person]:
+    """Return a person at a fleet for the detectors, which gives both chips something of a few pictures.
+
+    Its home goes with it: a detector's files have hundreds of megabytes.
+    """
+    plan = FleetPlan(chips=2, service_ms=None, least_shard=1)
+    with TemporaryDirectory(prefix="detecting") as folder, Fleet(Path(folder) / "home", plan) as fleet:
+        yield Person(fleet)

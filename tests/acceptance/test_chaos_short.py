@@ -8,9 +8,9 @@ import pytest
 
 from tests.chaos.driver import ChaosPlan, run_chaos
 
-SHORT_SQLITE = ChaosPlan(jobs=60, seed=11, chips=3, mean_wait_seconds=2.5, limit_seconds=400.0, loops=3)
+SHORT_SQLITE = ChaosPlan(jobs=40, seed=11, chips=3, mean_wait_seconds=2.5, limit_seconds=400.0, loops=3)
 SHORT_POSTGRESQL = ChaosPlan(
-    jobs=35, seed=12, chips=3, database="postgresql", mean_wait_seconds=2.5, limit_seconds=400.0, loops=3
+    jobs=25, seed=12, chips=3, database="postgresql", mean_wait_seconds=2.5, limit_seconds=400.0, loops=3
 )
 
 

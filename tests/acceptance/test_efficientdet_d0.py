@@ -1,6 +1,6 @@
 """EfficientDet-D0 on a real fleet: what two chips and two exported batch sizes find scores as torch alone does."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,7 +9,6 @@ import pytest
 from tasks import datasets, demo_coco, registry
 from tasks.protocols import Dataset, ReportsFacts
 from tests.fleet import in_torch
-from tests.fleet.fleet import Fleet, FleetPlan
 from tests.fleet.laptop import Person
 from tests.services.missing import missing
 from tests.services.registered import register_folder
@@ -18,7 +17,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(360)]
 
 RECIPE: Final = registry.get("efficientdet_d0")
 PICTURES: Final = 11
-LEAST_SHARD: Final = 6
+DATASET: Final = "shapes-coco"
 BATCH_SIZES: Final = (3, 4)  # neither divides the pictures
 LIMIT: Final = 5
 #: onnxruntime and torch differ in the last digits, and so may the order of two detections.
@@ -50,17 +49,15 @@ def dataset(folder: Path) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def person(folder: Path) -> Iterator[Person]:
-    """Return a person at a fleet of two chips that really compute."""
-    with Fleet(folder / "home", FleetPlan(chips=2, service_ms=None, least_shard=LEAST_SHARD)) as fleet:
-        person = Person(fleet)
-        person.npuq("datasets", "add", "shapes", str(folder / "coco"), "--format", "coco")
-        yield person
+def person(detecting: Person, folder: Path) -> Person:
+    """Return a person at a fleet that knows the dataset."""
+    detecting.npuq("datasets", "add", DATASET, str(folder / "coco"), "--format", "coco")
+    return detecting
 
 
 def evaluate(person: Person, weights: Path, *options: str, batch_sizes: Sequence[int]) -> str:
     """Evaluate at batch sizes; returns the run's id when it is over."""
-    command = ("submit", "evaluate", RECIPE.id, "--weights", str(weights), "--dataset", "shapes", *options)
+    command = ("submit", "evaluate", RECIPE.id, "--weights", str(weights), "--dataset", DATASET, *options)
     run_id = person.npuq(*command, "--batch-sizes", ",".join(map(str, batch_sizes)), "-o", "name").stdout.strip()
     person.wait(run_id)
     return run_id
@@ -78,7 +75,7 @@ def test_shards_and_batches_score_as_one_process_in_torch(person: Person, weight
     assert isinstance(RECIPE, ReportsFacts)
     table = RECIPE.evaluation_facts(predictions, dataset)["per_category"]
     for result in results:
-        assert (result["samples"], result["dataset"], result["emulated"]) == (PICTURES, "shapes", True)
+        assert (result["samples"], result["dataset"], result["emulated"]) == (PICTURES, DATASET, True)
         assert result["metrics"] == pytest.approx(expected, abs=CLOSE)
         shown: dict[str, Any] = person.read("results", "show", result["result_id"])
         assert shown["facts"]["per_category"].keys() == table.keys()

@@ -1,6 +1,6 @@
 """SSD-MobileNetV2 on a real fleet: what two chips and several batch sizes find scores as torch alone does."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,7 +9,6 @@ import pytest
 from tasks import datasets, demo_voc, registry
 from tasks.protocols import Dataset, ReportsFacts
 from tests.fleet import in_torch
-from tests.fleet.fleet import Fleet, FleetPlan
 from tests.fleet.laptop import Person
 from tests.services.registered import register_folder
 
@@ -17,7 +16,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
 
 RECIPE: Final = registry.get("ssd_mobilenetv2")
 PICTURES: Final = 26
-LEAST_SHARD: Final = 8
+DATASET: Final = "shapes-voc"
 BATCH_SIZES: Final = (4, 7)  # neither divides the pictures
 LIMIT: Final = 7
 #: onnxruntime and torch differ in the last digits, and so may the order of two detections.
@@ -45,17 +44,15 @@ def dataset(folder: Path) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def person(folder: Path) -> Iterator[Person]:
-    """Return a person at a fleet of two chips that really compute."""
-    with Fleet(folder / "home", FleetPlan(chips=2, service_ms=None, least_shard=LEAST_SHARD)) as fleet:
-        person = Person(fleet)
-        person.npuq("datasets", "add", "shapes", str(folder / "voc"), "--format", "voc")
-        yield person
+def person(detecting: Person, folder: Path) -> Person:
+    """Return a person at a fleet that knows the dataset."""
+    detecting.npuq("datasets", "add", DATASET, str(folder / "voc"), "--format", "voc")
+    return detecting
 
 
 def evaluate(person: Person, weights: Path, *options: str, batch_sizes: Sequence[int]) -> str:
     """Evaluate at batch sizes; returns the run's id when it is over."""
-    command = ("submit", "evaluate", RECIPE.id, "--weights", str(weights), "--dataset", "shapes", *options)
+    command = ("submit", "evaluate", RECIPE.id, "--weights", str(weights), "--dataset", DATASET, *options)
     run_id = person.npuq(*command, "--batch-sizes", ",".join(map(str, batch_sizes)), "-o", "name").stdout.strip()
     person.wait(run_id)
     return run_id
@@ -72,7 +69,7 @@ def test_shards_and_batches_score_as_one_process_in_torch(person: Person, weight
     assert isinstance(RECIPE, ReportsFacts)
     table = RECIPE.evaluation_facts(predictions, dataset)["per_class"]
     for result in results:
-        assert (result["samples"], result["dataset"], result["emulated"]) == (PICTURES, "shapes", True)
+        assert (result["samples"], result["dataset"], result["emulated"]) == (PICTURES, DATASET, True)
         assert result["metrics"] == pytest.approx(expected, abs=CLOSE)
         shown: dict[str, Any] = person.read("results", "show", result["result_id"])
         assert shown["facts"]["per_class"]["car"]["objects"] == table["car"]["objects"]

@@ -18,7 +18,7 @@ from tests.services.registered import register_folder
 pytestmark = [pytest.mark.timeout(300)]
 
 RECIPE = registry.get("efficientdet_d0")
-PICTURES = 16
+PICTURES = 10
 Outputs = Mapping[str, tuple[list[Array], Mapping[str, Any]]]
 
 

@@ -15,6 +15,7 @@ from tasks.datasets import chosen_samples, open_dataset, open_manifest, read_man
 from tasks.steps import DatasetRef, StepRequest
 from tests.services.kept import keep
 from tests.services.registered import register_folder
+from tests.services.waiting import wait_until
 from tests.services.world import World
 from tests.unit.worker.test_provenance import assignment
 from worker.workspace import Workspace
@@ -126,7 +127,8 @@ def test_a_dataset_in_the_store_comes_from_there(
         manifest = open_manifest(found)
         check_content(found, manifest.samples[0])
         assert read_registered(found, manifest.annotations[0]).startswith(b"0 0")
-        assert sorted(path.name for path in (found.root / "val").iterdir()) == ["0.JPEG", "1.JPEG"]
+        brought = {"0.JPEG", "1.JPEG"}  # the second of them ahead, while the first is read
+        wait_until(lambda: {path.name for path in (found.root / "val").iterdir()} == brought, "the next is brought")
     assert list((tmp_path / "work").iterdir()) == []
     assert len(read_manifest(ref).samples) == IMAGES
 
