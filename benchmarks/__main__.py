@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from benchmarks import chip_busy, gap, latency, postprocessing, submission, throughput, widerface
+from benchmarks import chip_busy, gap, latency, postprocessing, start, submission, throughput, widerface
 from benchmarks.figures import Figure, table
 
 BENCHMARKS: Final[Mapping[str, Callable[[Path], list[Figure]]]] = {
+    "start": start.measure,
     "gap": gap.measure,
     "latency": latency.measure,
     "throughput": throughput.measure,

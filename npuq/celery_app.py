@@ -83,7 +83,8 @@ def make_app(settings: Settings, queues: Sequence[str] = (SUBMIT_QUEUE,)) -> Any
 def consume(app: Any, queue: str, name: str, *, concurrency: int) -> None:  # noqa: ANN401 - Celery has no types
     """Handle the messages of a queue until SIGTERM, in threads: the work itself is done in child processes.
 
-    Celery's own worker, without its command line, which imports a shell and a terminal library (a quarter of a start).
+    Celery's own worker, without its command line, which imports a shell and a terminal library: a fifth of
+    a start (`python -m benchmarks start`).
 
     Args:
         app: from `make_app`.

@@ -1,10 +1,9 @@
-"""The way in: pins our package names to our own installation, then runs the command line or a program of the fleet.
+"""The way in: pins our package names to our own installation, then runs the command line.
 
 The folders the customer asked for (`tasks`, `db`, `worker`, ...) are common words. A `tasks.py` in the current
 directory, or a `db` package on a vendor's PYTHONPATH, would otherwise win over ours.
 """
 
-import gc
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
@@ -13,9 +12,6 @@ from types import ModuleType
 
 OUR_PACKAGES = frozenset({"npuq", "db", "tasks", "worker", "scheduler", "emulator", "report", "cli"})
 INSTALLATION = Path(__file__).resolve().parent.parent
-#: New objects after which the collector looks for cycles. With Python's 700 it looks hundreds of times at the modules
-#: that a program imports and keeps, which is a fifth of a worker's start (`python -m benchmarks start`).
-COLLECT_AFTER_OBJECTS = 20_000
 
 
 class OwnPackagesFinder:
@@ -39,15 +35,9 @@ def pin_own_packages() -> None:
         sys.meta_path.insert(0, OwnPackagesFinder())
 
 
-def prepare() -> None:
-    """Make an interpreter ours, before it imports anything large; calling it twice changes nothing."""
-    pin_own_packages()
-    gc.set_threshold(COLLECT_AFTER_OBJECTS)
-
-
 def main() -> None:
     """Run the command line and exit with its code."""
-    prepare()
+    pin_own_packages()
     from cli.main import run
 
     sys.exit(run())

@@ -15,7 +15,6 @@ import pytest
 from db import schema
 from db.engine import Database, open_database
 from npuq.config import Settings, Timing
-from npuq.entry import COLLECT_AFTER_OBJECTS
 from tests.services import postgresql
 from tests.services.postgresql import PostgresqlServer
 from tests.services.redis_server import RedisServer
@@ -24,8 +23,8 @@ from tests.services.world import World
 # A shell that runs the tests in the background has them ignore Ctrl-C, and so would every program that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# As `npuq.entry` has it in our programs; what tests and libraries consist of is not garbage, once they are collected.
-gc.set_threshold(COLLECT_AFTER_OBJECTS)
+# What thousands of tests consist of is no garbage: the collector looks seldom, and past what was collected.
+gc.set_threshold(20_000)
 
 # Tests import torch themselves: its threads are to sleep while they wait, as `tasks.torch_threads` has them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

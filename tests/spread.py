@@ -17,6 +17,7 @@ _SHARED: Final[Mapping[str, str]] = {
     "tests/acceptance/test_efficientdet_d0.py": "detecting",
     "tests/unit/tasks/test_efficientdet_demo_weights.py": "detecting",
     "tests/acceptance/test_nas_fpn.py": "detecting",
+    "tests/acceptance/test_pyramidbox.py": "detecting",
     "tests/acceptance/test_ssd_mobilenetv2.py": "detecting",
     "tests/unit/tasks/test_ssd_demo_weights.py": "detecting",
 }

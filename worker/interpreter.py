@@ -13,9 +13,9 @@ from npuq.entry import INSTALLATION
 _BOOTSTRAP: Final = """\
 import sys
 sys.path.insert(0, sys.argv[1])
-from npuq.entry import prepare
+from npuq.entry import pin_own_packages
 del sys.path[0]
-prepare()
+pin_own_packages()
 from importlib import import_module
 raise SystemExit(import_module(sys.argv[2]).main(sys.argv[3:]))
 """

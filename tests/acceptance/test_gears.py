@@ -13,8 +13,8 @@ def evaluate(laptop: Laptop, *options: str) -> tuple[list[dict[str, Any]], dict[
     """Evaluate at batch sizes 1 and 4; returns the conversions, and batch size -> metrics."""
     run_id = laptop.evaluate("demo", None, "--batch-sizes", "1,4", *options)
     laptop.wait(run_id)
-    results = laptop.read("results", "list", "--run", run_id, "--kind", "accuracy")
-    return laptop.jobs(run_id, "convert"), {result["batch_size"]: result["metrics"] for result in results}
+    metrics = {result["batch_size"]: result["metrics"] for result in laptop.accuracies(run_id)}
+    return laptop.jobs(run_id, "convert"), metrics
 
 
 def test_one_model_with_gears_scores_like_one_model_per_batch_size(laptop: Laptop) -> None:

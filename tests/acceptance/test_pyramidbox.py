@@ -1,6 +1,6 @@
-"""PyramidBox on a real fleet: two chips, one pass each at the same time, score as one process in torch does."""
+"""PyramidBox on a real fleet: two chips, at two passes at the same time, score as one process in torch does."""
 
-from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +11,6 @@ import torch
 from tasks import datasets, demo_widerface, registry, torch_threads
 from tasks.protocols import Dataset, Detections, Prediction, ReportsFacts
 from tasks.recipes.pyramidbox import demo_weights
-from tests.fleet.fleet import Fleet, FleetPlan
 from tests.fleet.laptop import Person
 from tests.services.missing import missing
 from tests.services.registered import register_folder
@@ -49,12 +48,10 @@ def dataset(folder: Path) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def person(folder: Path) -> Iterator[Person]:
-    """Return a person at a fleet of two chips that really compute."""
-    with Fleet(folder / "home", FleetPlan(chips=2, service_ms=None)) as fleet:
-        person = Person(fleet)
-        person.npuq("datasets", "add", "faces", str(folder / "faces"), "--format", "widerface")
-        yield person
+def person(detecting: Person, folder: Path) -> Person:
+    """Return a person at a fleet that knows the dataset."""
+    detecting.npuq("datasets", "add", "faces", str(folder / "faces"), "--format", "widerface")
+    return detecting
 
 
 def in_torch(weights: Path, dataset: Dataset) -> dict[str, Prediction]:
@@ -71,6 +68,12 @@ def in_torch(weights: Path, dataset: Dataset) -> dict[str, Prediction]:
             (of_passes[pass_name],) = RECIPE.postprocess(outputs, [sample.meta], pass_name)
         found[image_id] = RECIPE.merge(of_passes)
     return found
+
+
+def at_once(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Tell whether two chips worked on two shards at the same time."""
+    apart = one["started_at"] > other["finished_at"] or other["started_at"] > one["finished_at"]
+    return not apart and one["device_id"] != other["device_id"]
 
 
 def check_graph(path: Path) -> None:
@@ -95,7 +98,7 @@ def check_graph(path: Path) -> None:
 def test_two_chips_on_two_passes_score_as_one_process_in_torch(
     person: Person, folder: Path, dataset: Dataset, tmp_path: Path
 ) -> None:
-    """In full precision without being asked, each pass on a chip of its own, at the same time: the same three means."""
+    """In full precision without being asked, the passes on two chips at the same time: the same three means."""
     predictions = in_torch(folder / "weights.pth", dataset)
     assert all(isinstance(found, Detections) and len(found.scores) for found in predictions.values())
     expected = RECIPE.evaluate(predictions, dataset)
@@ -117,9 +120,8 @@ def test_two_chips_on_two_passes_score_as_one_process_in_torch(
     names = {path.relative_to(tmp_path / "files").with_suffix("").as_posix() for path in tmp_path.rglob("*.txt")}
     assert names == set(dataset.image_ids)
     shards = person.jobs(run_id, "infer")
-    assert sorted(shard["params"]["pass"] for shard in shards) == ["flipped", "original"]
-    assert len({shard["device_id"] for shard in shards}) == 2
-    assert max(shard["started_at"] for shard in shards) < min(shard["finished_at"] for shard in shards)
+    original, flipped = ([shard for shard in shards if shard["params"]["pass"] == name] for name in RECIPE.passes)
+    assert any(at_once(*pair) for pair in product(original, flipped))
     (export,) = person.jobs(run_id, "export")
     (digest,) = person.read("jobs", "show", export["job_id"])["outputs"]["onnx"]
     check_graph(person.fleet.client.store.fetch(digest))

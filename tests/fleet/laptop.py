@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from cli.documents import job_document, result_document
+from db import job_queries
 from emulator import diary
 from npuq.entry import INSTALLATION
+from npuq.states import JobKind, RunState
 from tasks.demo_data import DATASET_FORMAT, RECIPE, DemoFiles
 from tests.fleet.fleet import Fleet
 
@@ -43,18 +46,22 @@ class Person:
 
     def wait(self, run_id: str, code: int = 0, limit_seconds: float = LIMIT_SECONDS) -> None:
         """Wait until a run is over; it must end with `code`."""
+        if code == 0:  # the common case, without a program to be started
+            run = self.fleet.client.wait(run_id, timeout_seconds=limit_seconds)
+            assert run.state is RunState.SUCCEEDED, (run.state, run.reason)
+            return
         self.npuq(
             "wait", run_id, "--timeout", f"{limit_seconds:g}s", code=code, limit_seconds=limit_seconds + LIMIT_SECONDS
         )
 
     def jobs(self, run_id: str, kind: str) -> list[dict[str, Any]]:
-        """Return the jobs of one kind."""
-        return [job for job in self.read("jobs", "list", "--run", run_id) if job["kind"] == kind]
+        """Return the jobs of one kind, as `npuq jobs list -o json` has them."""
+        with self.fleet.client.database.read() as connection:
+            return [job_document(job) for job in job_queries.find(connection, run_id=run_id, kind=JobKind(kind))]
 
     def accuracies(self, run_id: str) -> list[dict[str, Any]]:
-        """Return the accuracy results of a run."""
-        found: list[dict[str, Any]] = self.read("results", "list", "--run", run_id, "--kind", "accuracy")
-        return found
+        """Return the accuracy results of a run, as `npuq results list -o json` has them."""
+        return [result_document(result) for result in self.fleet.client.results(run_id) if result.kind == "accuracy"]
 
     def accuracy(self, run_id: str) -> dict[str, Any]:
         """Return the one accuracy result of a run."""

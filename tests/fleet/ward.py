@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from db import devices, job_queries
 from db.records import AttemptRecord, DeviceRecord, JobRecord
+from emulator import __main__ as emulator
 from npuq.entry import INSTALLATION
 from npuq.states import DeviceCause, DeviceKind, DeviceState, JobKind, RunState
 from tests.fleet.fleet import Fleet
@@ -45,7 +46,7 @@ class Ward:
 
     def heal(self) -> None:
         """Take all faults away and wait until both chips are in service, resuming those that wait for a person."""
-        self.npuq("emulator", "clear")
+        assert emulator.main(["clear", "--home", str(self.fleet.emulator_home)]) == 0
         for device in self.chips():
             if device.state_cause in {DeviceCause.PERSON, DeviceCause.ERRORS, DeviceCause.REPEATED}:
                 self.set_state(device.device_id, DeviceState.ONLINE)

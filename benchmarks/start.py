@@ -1,0 +1,47 @@
+"""What starting costs: a command that reads the database, and a worker's imports, without and with Celery's own CLI."""
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from benchmarks.figures import Figure, quantile
+from db import schema
+from db.engine import open_database
+from npuq.config import Settings
+from npuq.entry import INSTALLATION
+
+REPEATS: Final = 9
+_IMPORT: Final = "import sys; sys.path.insert(0, sys.argv[1]); import worker.serve, celery.apps.worker"
+
+
+def measure(folder: Path) -> list[Figure]:
+    """Start each program several times, in turns; processor seconds, of which a start consists."""
+    settings = Settings(home=folder)
+    database = open_database(settings.database)
+    schema.upgrade(database)
+    database.dispose()
+    npuq = [str(Path(sys.executable).parent / "npuq"), "--home", str(folder)]
+    commands = {
+        "npuq --help": [*npuq, "--help"],
+        "npuq jobs list": [*npuq, "jobs", "list"],
+        "a worker": [sys.executable, "-c", _IMPORT, str(INSTALLATION)],
+        "a worker by Celery's CLI": [sys.executable, "-c", f"{_IMPORT}, celery.bin.celery", str(INSTALLATION)],
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(REPEATS):
+        for name, command in commands.items():
+            seconds[name].append(_processor_seconds(command))
+    how = f"processor time, median of {REPEATS} starts in turns"
+    return [
+        Figure(name=f"start of {name}", value=quantile(taken, 0.5), unit="s", how=how)
+        for name, taken in seconds.items()
+    ]
+
+
+def _processor_seconds(command: list[str]) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, capture_output=True, timeout=60.0)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
