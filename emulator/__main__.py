@@ -135,7 +135,8 @@ def _install(options: argparse.Namespace) -> None:
     home = install(options.home, plan, force=options.force)
     if kept:
         sys.stderr.write("kept the fleet that is there; --force replaces it\n")
-    sys.stdout.write(f"{describe(home.fleet())}\n{_exports(home.root)}")
+    told = "".join(f"# {line}".rstrip() + "\n" for line in describe(home.fleet()).splitlines())
+    sys.stdout.write(f"{told}{_exports(home.root)}")  # a shell may evaluate all of it
 
 
 def _exports(root: Path) -> str:

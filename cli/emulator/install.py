@@ -36,8 +36,8 @@ def command(  # noqa: PLR0913 - one option per property of the fleet
 ) -> None:
     """Write an emulated fleet of any shape, and print what a shell needs to use its tools.
 
-    `npuq up --emulate N` does this for cards of one chip. Type the printed lines, then `npuq up`. The example is two
-    300I Duo.
+    `npuq up --emulate N` does this for cards of one chip. All that is printed may be evaluated:
+    eval "$(npuq emulator install ...)", then `npuq up`. The example is two 300I Duo.
     """
     from cli.emulator.program import emulator_home
     from cli.fleet.emulated import run_emulator

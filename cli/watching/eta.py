@@ -33,7 +33,8 @@ def remaining_seconds(
         earlier: jobs of other runs of the same recipe, for kinds of which this run has none that is over.
 
     Returns:
-        None when a job of some sort is open and none of its sort ever ended, or when nothing can run.
+        None when a job of some sort is open and none of its sort ever ended, when nothing can run, or when all that is
+        left has taken longer than its like ever did.
     """
     paces = _seconds_per_unit(earlier) | _seconds_per_unit(jobs)
     queues: dict[DeviceKind, float] = {}
@@ -45,7 +46,9 @@ def remaining_seconds(
         if left is None or not slots.get(kind):
             return None
         queues[kind] = queues.get(kind, 0.0) + left
-    return max((seconds / slots[kind] for kind, seconds in queues.items()), default=0.0)
+    if not queues:
+        return 0.0
+    return max(seconds / slots[kind] for kind, seconds in queues.items()) or None
 
 
 def _left(job: JobRecord, share: float, pace: float | None, now: datetime) -> float | None:

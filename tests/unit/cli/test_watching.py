@@ -67,6 +67,13 @@ def test_nothing_is_left_of_a_finished_run_and_nothing_moves_without_devices() -
     assert remaining_seconds([DONE, OPEN], shares={}, slots={}, now=NOW) is None
 
 
+def test_what_took_longer_than_its_like_has_no_estimate() -> None:
+    """A zero that stays, minute after minute, is no estimate."""
+    late = job_record(job_id="l", state=JobState.RUNNING, started_at=NOW - timedelta(seconds=60), attempt=1)
+    assert remaining_seconds([DONE, late], shares={}, slots=SLOTS, now=NOW) is None
+    assert remaining_seconds([DONE, late, OPEN], shares={}, slots=SLOTS, now=NOW) == pytest.approx(20)
+
+
 @pytest.mark.parametrize("data", [None, {}, {"done": "1", "total": 2, "unit": "x"}, {"done": 1, "total": 2}])
 def test_progress_that_cannot_be_read_is_none(data: dict[str, object] | None) -> None:
     """What a worker of another version writes must not end the picture."""
