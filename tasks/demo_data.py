@@ -21,7 +21,7 @@ from tasks.steps import DatasetRef
 
 RECIPE: Final = "mobilenet_v1"
 DATASET_FORMAT: Final = "imagenet"
-_SCHEMA: Final = 2
+_SCHEMA: Final = 3
 _REFERENCE: Final = "reference.json"
 _MANIFEST: Final = "manifest.json"
 _WEIGHTS: Final = "mobilenet_v1_demo.pth.tar"
