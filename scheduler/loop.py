@@ -5,6 +5,7 @@ reads a snapshot, calls the pure parts, writes, and rings doorbells after the co
 """
 
 import secrets
+from functools import partial
 from random import Random
 from typing import Final
 
@@ -215,8 +216,7 @@ class Loop:
                 message=f"no host has {job.toolchain} any more; `npuq retry` uses the one that is there",
                 retry=False,
             )
-            job_id = job.job_id
-            self._database.transact(lambda c, j=job_id, e=error: jobs.give_up(c, j, e))  # type: ignore[misc]
+            self._database.transact(partial(jobs.give_up, job_id=job.job_id, error=error))
         return len(stranded)
 
     def _refused_everywhere(self, together: list[JobRecord], fleet: list[DeviceRecord]) -> bool:
@@ -230,7 +230,7 @@ class Loop:
         if any(not device.forgotten and all(placement.can_run(device, job) for job in together) for device in fleet):
             return False
         for job_id, error in refused:  # the last refusal is the reason
-            self._database.transact(lambda c, j=job_id, e=error: jobs.give_up(c, j, e))  # type: ignore[misc]
+            self._database.transact(partial(jobs.give_up, job_id=job_id, error=error))
         return True
 
     def _ring(self, fleet: list[DeviceRecord], active: list[ActiveAttempt]) -> None:

@@ -176,7 +176,8 @@ def settings(tmp_path: Path) -> Settings:
 def efficientdet_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return weights of EfficientDet-D0 that find the demo's shapes.
 
-    They take ten seconds of a core: who asks for them is in the group `efficientdet`, so that they are made once.
+    They take ten seconds of a core: who asks for them is in the group `detecting` of `tests/spread.py`, so
+    that they are made once.
     """
     from tasks import torch_threads
 
@@ -188,7 +189,7 @@ def efficientdet_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def ssd_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return weights of SSD-MobileNetV2 that find the demo's shapes; who asks for them is in the group `ssd`."""
+    """Return weights of SSD-MobileNetV2 that find the demo's shapes; made once, as EfficientDet's."""
     from tasks import torch_threads
 
     torch_threads.use_few_threads()

@@ -1,6 +1,5 @@
 """EfficientDet-D0 on a real fleet: what two chips and two exported batch sizes find scores as torch alone does."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,20 +53,12 @@ def person(detecting: Person, folder: Path) -> Person:
     return detecting
 
 
-def evaluate(person: Person, weights: Path, *options: str, batch_sizes: Sequence[int]) -> str:
-    """Evaluate at batch sizes; returns the run's id when it is over."""
-    command = ("submit", "evaluate", RECIPE.id, "--weights", str(weights), "--dataset", DATASET, *options)
-    run_id = person.npuq(*command, "--batch-sizes", ",".join(map(str, batch_sizes)), "-o", "name").stdout.strip()
-    person.wait(run_id)
-    return run_id
-
-
 def test_shards_and_batches_score_as_one_process_in_torch(person: Person, weights: Path, dataset: Dataset) -> None:
     """Two chips, one model per batch size, the last batch padded: the same twelve numbers, the same table."""
     predictions = in_torch.predict(RECIPE, weights, dataset)
     expected = RECIPE.evaluate(predictions, dataset)
     assert expected["mAP"] > 0.2, "nothing would be shown by scores of zero"
-    run_id = evaluate(person, weights, "--precision", "fp32", batch_sizes=BATCH_SIZES)
+    run_id = person.evaluate_at(BATCH_SIZES, RECIPE.id, weights, DATASET, "--precision", "fp32")
     assert len(person.jobs(run_id, "export")) == len(BATCH_SIZES)
     results = person.accuracies(run_id)
     assert sorted(result["batch_size"] for result in results) == sorted(BATCH_SIZES)

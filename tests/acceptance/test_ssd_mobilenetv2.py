@@ -1,6 +1,5 @@
 """SSD-MobileNetV2 on a real fleet: what two chips and several batch sizes find scores as torch alone does."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,20 +49,12 @@ def person(detecting: Person, folder: Path) -> Person:
     return detecting
 
 
-def evaluate(person: Person, weights: Path, *options: str, batch_sizes: Sequence[int]) -> str:
-    """Evaluate at batch sizes; returns the run's id when it is over."""
-    command = ("submit", "evaluate", RECIPE.id, "--weights", str(weights), "--dataset", DATASET, *options)
-    run_id = person.npuq(*command, "--batch-sizes", ",".join(map(str, batch_sizes)), "-o", "name").stdout.strip()
-    person.wait(run_id)
-    return run_id
-
-
 def test_shards_and_batches_score_as_one_process_in_torch(person: Person, weights: Path, dataset: Dataset) -> None:
     """Two chips, the last batch padded, pictures without objects: the same means and the same table of classes."""
     predictions = in_torch.predict(RECIPE, weights, dataset)
     expected = RECIPE.evaluate(predictions, dataset)
     assert expected["mAP"] > 0.5, "nothing would be shown by scores of zero"
-    run_id = evaluate(person, weights, "--precision", "fp32", batch_sizes=BATCH_SIZES)
+    run_id = person.evaluate_at(BATCH_SIZES, RECIPE.id, weights, DATASET, "--precision", "fp32")
     results = person.accuracies(run_id)
     assert sorted(result["batch_size"] for result in results) == sorted(BATCH_SIZES)
     assert isinstance(RECIPE, ReportsFacts)
@@ -81,7 +72,7 @@ def test_limit_scores_the_first_pictures_only(person: Person, weights: Path, dat
     """In half precision, as chips compute by default: close to torch, with the truth of these pictures."""
     few = datasets.open_dataset(dataset.ref, limit=LIMIT)
     expected = RECIPE.evaluate(in_torch.predict(RECIPE, weights, few), few)
-    run_id = evaluate(person, weights, "--limit", str(LIMIT), batch_sizes=BATCH_SIZES[:1])
+    run_id = person.evaluate_at(BATCH_SIZES[:1], RECIPE.id, weights, DATASET, "--limit", str(LIMIT))
     for result in person.accuracies(run_id):
         assert result["samples"] == LIMIT
         assert result["metrics"] == pytest.approx(expected, abs=0.05)

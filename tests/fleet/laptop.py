@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -53,6 +54,13 @@ class Person:
         self.npuq(
             "wait", run_id, "--timeout", f"{limit_seconds:g}s", code=code, limit_seconds=limit_seconds + LIMIT_SECONDS
         )
+
+    def evaluate_at(self, batch_sizes: Sequence[int], recipe: str, weights: Path, dataset: str, *options: str) -> str:
+        """Evaluate at batch sizes; returns the run's id when it has succeeded."""
+        command = ("submit", "evaluate", recipe, "--weights", str(weights), "--dataset", dataset, *options)
+        run_id = self.npuq(*command, "--batch-sizes", ",".join(map(str, batch_sizes)), "-o", "name").stdout.strip()
+        self.wait(run_id)
+        return run_id
 
     def jobs(self, run_id: str, kind: str) -> list[dict[str, Any]]:
         """Return the jobs of one kind, as `npuq jobs list -o json` has them."""
