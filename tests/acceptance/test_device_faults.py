@@ -145,10 +145,11 @@ def test_a_chip_that_falls_ill_at_work_hands_its_job_over(
     wait_until(lambda: ward.cause(FIRST) in outcomes, "the chip is out of service", LIMIT_SECONDS)
     job = ward.ends(run_id, RunState.SUCCEEDED)
     assert (job.device_id, job.failures) == (SECOND, 0)
-    first, second = ward.attempts(run_id)
-    assert first.device_id == FIRST
-    assert second.state is AttemptState.SUCCEEDED
-    assert first.state in {AttemptState.RELEASED, AttemptState.FAILED}
+    # A look at npu-smi from before the test may take the chip away for a moment: then its try is handed back, too.
+    *earlier, last = [(each.device_id, each.state, each.error_code) for each in ward.attempts(run_id)]
+    assert last == (SECOND, AttemptState.SUCCEEDED, None)
+    assert set(earlier) <= {(FIRST, AttemptState.RELEASED, None), (FIRST, AttemptState.FAILED, "device_lost")}
+    assert earlier
 
 
 def test_an_idle_chip_that_vanishes_comes_back_after_good_looks(ward: Ward) -> None:
