@@ -145,11 +145,9 @@ def test_a_chip_that_falls_ill_at_work_hands_its_job_over(
     wait_until(lambda: ward.cause(FIRST) in outcomes, "the chip is out of service", LIMIT_SECONDS)
     job = ward.ends(run_id, RunState.SUCCEEDED)
     assert (job.device_id, job.failures) == (SECOND, 0)
-    # A look at npu-smi from before the test may take the chip away for a moment: then its try is handed back, too.
-    *earlier, last = [(each.device_id, each.state, each.error_code) for each in ward.attempts(run_id)]
-    assert last == (SECOND, AttemptState.SUCCEEDED, None)
-    assert set(earlier) <= {(FIRST, AttemptState.RELEASED, None), (FIRST, AttemptState.FAILED, "device_lost")}
-    assert earlier
+    first, second = [(each.device_id, each.state, each.error_code) for each in ward.attempts(run_id)]
+    assert first in {(FIRST, AttemptState.RELEASED, None), (FIRST, AttemptState.FAILED, "device_lost")}
+    assert second == (SECOND, AttemptState.SUCCEEDED, None)
 
 
 def test_an_idle_chip_that_vanishes_comes_back_after_good_looks(ward: Ward) -> None:

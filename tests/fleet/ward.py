@@ -10,6 +10,8 @@ from typing import Any, Final
 from db import devices, job_queries
 from db.records import AttemptRecord, DeviceRecord, JobRecord
 from emulator import __main__ as emulator
+from emulator.fleet import LASTING_FAULTS
+from emulator.home import Home
 from npuq.entry import INSTALLATION
 from npuq.states import DeviceCause, DeviceKind, DeviceState, JobKind, RunState
 from tests.fleet.fleet import Fleet
@@ -46,11 +48,19 @@ class Ward:
 
     def heal(self) -> None:
         """Take all faults away and wait until both chips are in service, resuming those that wait for a person."""
+        seen = any(fault.kind in LASTING_FAULTS for fault in Home(self.fleet.emulator_home).fleet().faults)
         assert emulator.main(["clear", "--home", str(self.fleet.emulator_home)]) == 0
+        for _ in range(2 if seen else 0):  # one look may be under way, and see what is no more
+            self._wait_for_a_look()
         for device in self.chips():
             if device.state_cause in {DeviceCause.PERSON, DeviceCause.ERRORS, DeviceCause.REPEATED}:
                 self.set_state(device.device_id, DeviceState.ONLINE)
         wait_until(lambda: self.fleet.working_chips() == 2, "both chips are in service", LIMIT_SECONDS)
+
+    def _wait_for_a_look(self) -> None:
+        """Wait until npu-smi has shown both chips once more."""
+        before = {chip.device_id: chip.seen_at for chip in self.chips()}
+        wait_until(lambda: all(chip.seen_at > before[chip.device_id] for chip in self.chips()), "a look", LIMIT_SECONDS)
 
     def set_state(self, device_id: str, state: DeviceState) -> None:
         """Drain or resume a chip."""
