@@ -1,4 +1,4 @@
-"""What starting costs: a command that reads the database, and a worker's imports, without and with Celery's own CLI."""
+"""What starting and ending cost: a command that reads the database, a worker's imports; with and without savings."""
 
 import resource
 import subprocess
@@ -13,6 +13,10 @@ from npuq.config import Settings
 from npuq.entry import INSTALLATION
 
 REPEATS: Final = 9
+_PLAIN: Final = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); from npuq import entry;"
+    " entry.end_quickly = lambda: None; entry.main()"
+)
 _IMPORT: Final = "import sys; sys.path.insert(0, sys.argv[1]); import worker.serve, celery.apps.worker"
 
 
@@ -26,6 +30,10 @@ def measure(folder: Path) -> list[Figure]:
     commands = {
         "npuq --help": [*npuq, "--help"],
         "npuq jobs list": [*npuq, "jobs", "list"],
+        "npuq jobs list, ended as any program": [
+            *(sys.executable, "-c", _PLAIN, str(INSTALLATION)),
+            *("--home", str(folder), "jobs", "list"),
+        ],
         "a worker": [sys.executable, "-c", _IMPORT, str(INSTALLATION)],
         "a worker by Celery's CLI": [sys.executable, "-c", f"{_IMPORT}, celery.bin.celery", str(INSTALLATION)],
     }

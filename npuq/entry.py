@@ -4,6 +4,8 @@ The folders the customer asked for (`tasks`, `db`, `worker`, ...) are common wor
 directory, or a `db` package on a vendor's PYTHONPATH, would otherwise win over ours.
 """
 
+import atexit
+import gc
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
@@ -35,9 +37,19 @@ def pin_own_packages() -> None:
         sys.meta_path.insert(0, OwnPackagesFinder())
 
 
+def end_quickly() -> None:
+    """Spare this process Python's last search for garbage, through all that it has imported: it ends anyway.
+
+    Up to a fifth of what `npuq jobs list` takes, see `python -m benchmarks start`. Exit handlers, open files and
+    threads are seen to as ever.
+    """
+    atexit.register(gc.freeze)
+
+
 def main() -> None:
     """Run the command line and exit with its code."""
     pin_own_packages()
+    end_quickly()
     from cli.main import run
 
     sys.exit(run())

@@ -24,6 +24,7 @@ from npuq.entry import INSTALLATION
 from npuq.states import DeviceKind, DeviceState
 from tests.fleet.postgresql import KillablePostgresql
 from tests.fleet.programs import KeptProgram
+from tests.fleet.warm_npuq import WarmNpuq
 from tests.services.waiting import wait_until
 
 SOC_VERSION: Final = "Ascend310P3"
@@ -149,6 +150,14 @@ class Fleet:
         """Return a client of this fleet, as a laptop has it."""
         return Client(self.settings)
 
+    def npuq(self, *arguments: str, limit_seconds: float) -> "subprocess.CompletedProcess[str]":
+        """Run a command of this fleet's; raises TimeoutExpired."""
+        return self._warm_npuq(arguments, limit_seconds)
+
+    @cached_property
+    def _warm_npuq(self) -> WarmNpuq:
+        return WarmNpuq(self.environment)
+
     @property
     def services(self) -> list[KeptProgram]:
         """Return everything that a service manager would keep running."""
@@ -221,6 +230,8 @@ class Fleet:
         self.stop()
         self.redis.stop(5.0)
         self.client.close()
+        if "_warm_npuq" in self.__dict__:
+            self._warm_npuq.close()
         if self.postgresql is not None:
             self.postgresql.close()
             self.postgresql = None

@@ -29,15 +29,7 @@ class Person:
         self, *arguments: str, code: int = 0, limit_seconds: float = LIMIT_SECONDS
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command; it must exit with `code`."""
-        done = subprocess.run(
-            [str(Path(sys.executable).parent / "npuq"), *arguments],
-            env=self.fleet.environment,
-            cwd="/",
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=limit_seconds,
-        )
+        done = self.fleet.npuq(*arguments, limit_seconds=limit_seconds)
         assert done.returncode == code, f"npuq {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 

@@ -3,7 +3,6 @@
 import itertools
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +11,6 @@ from db.records import AttemptRecord, DeviceRecord, JobRecord
 from emulator import __main__ as emulator
 from emulator.fleet import LASTING_FAULTS
 from emulator.home import Home
-from npuq.entry import INSTALLATION
 from npuq.states import DeviceCause, DeviceKind, DeviceState, JobKind, RunState
 from tests.fleet.fleet import Fleet
 from tests.fleet.models import benchmark_spec, upload, write_tiny_onnx
@@ -31,14 +29,7 @@ class Ward:
 
     def npuq(self, *arguments: str, code: int = 0) -> str:
         """Run the command line; returns stdout."""
-        done = subprocess.run(
-            [sys.executable, "-m", "npuq", *arguments],
-            cwd=INSTALLATION,
-            env=self.fleet.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = self.fleet.npuq(*arguments, limit_seconds=LIMIT_SECONDS)
         assert done.returncode == code, done.stderr
         return done.stdout
 

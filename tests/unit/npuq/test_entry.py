@@ -55,3 +55,20 @@ def test_no_other_distribution_writes_our_packages() -> None:
     """Two distributions that install the same top-level name overwrite each other."""
     owners = packages_distributions()
     assert {name: owners[name] for name in OUR_PACKAGES if name in owners and set(owners[name]) != {"npuq"}} == {}
+
+
+ENDING = """
+import atexit, gc, sys
+sys.path.insert(0, sys.argv[1])
+from npuq.entry import end_quickly
+atexit.register(lambda: print(gc.get_freeze_count() > 0))  # handlers run from the last one to the first
+end_quickly()
+print(gc.get_freeze_count() > 0)
+"""
+
+
+def test_a_process_searches_for_garbage_until_it_ends_and_then_no_more() -> None:
+    """Other exit handlers run as ever."""
+    command = [sys.executable, "-c", ENDING, str(INSTALLATION)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout.split() == ["False", "True"]
