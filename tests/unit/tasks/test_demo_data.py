@@ -1,6 +1,7 @@
 """The demo's data are learnable, made once, and punish every mistake on the way to a score."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,12 @@ from tasks.steps import DatasetRef
 from tests.unit.tasks.recording_context import host_context
 
 SMALL: dict[str, Any] = {"classes": 4, "train": 8, "val": 6}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> DemoFiles:
+    """Return a small demo; tests that spoil it take a copy."""
+    return make_demo(tmp_path_factory.mktemp("small") / "demo", **SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -170,20 +177,25 @@ def lose_the_reference(files: DemoFiles) -> None:
 
 
 @pytest.mark.parametrize("spoil", [spoil_weights, lose_an_image, lose_the_reference])
-def test_spoilt_data_are_made_again_and_equal(tmp_path: Path, spoil: Callable[[DemoFiles], None]) -> None:
+def test_spoilt_data_are_made_again_and_equal(
+    small: DemoFiles, tmp_path: Path, spoil: Callable[[DemoFiles], None]
+) -> None:
     """Everything follows from the seed, so what was spoilt comes back the same; no scratch is left behind."""
+    shutil.copytree(small.weights.parent, tmp_path / "demo")
     first = make_demo(tmp_path / "demo", **SMALL)
+    assert first.reused
     spoil(first)
     second = make_demo(tmp_path / "demo", **SMALL)
-    assert second == first
+    assert second == replace(first, reused=False)
+    assert (second.dataset_digest, second.torch_classes) == (small.dataset_digest, small.torch_classes)
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
 
 
-def test_other_parameters_make_other_data(tmp_path: Path) -> None:
+def test_other_parameters_make_other_data(small: DemoFiles, tmp_path: Path) -> None:
     """A folder holds one set of data: the one that was asked for last."""
-    first = make_demo(tmp_path / "demo", **SMALL)
+    shutil.copytree(small.weights.parent, tmp_path / "demo")
     second = make_demo(tmp_path / "demo", **SMALL, seed=1)
-    assert second.dataset_digest != first.dataset_digest
+    assert second.dataset_digest != small.dataset_digest
     assert json.loads((tmp_path / "demo" / "reference.json").read_text())["parameters"] == {**SMALL, "seed": 1}
 
 
