@@ -11,8 +11,10 @@ RARELY_IMPORTED := /(tests?|testing|_inductor|distributed|sympy|networkx|moto|my
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
+# Hundreds of programs start, and three processes of tests rewrite the same assertions: bytecode is kept.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test types lint layers schema bench clean
+.PHONY: install demo test types lint layers schema collection bench clean
 
 install: $(STAMP)
 
@@ -36,7 +38,7 @@ demo: install
 # Each check stops the run; the tests come last, so that their last line is the last line. Three processes for two
 # cores: tests of whole fleets wait as much as they compute.
 test: install
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target types lint layers schema
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target types lint layers schema collection
 	$(BIN)/pytest -q --numprocesses 3 --no-loadscope-reorder
 
 types: install
@@ -52,6 +54,10 @@ layers: install
 schema: install
 	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
 		$(BIN)/npuq --home "$$home" db upgrade && $(BIN)/npuq --home "$$home" db check
+
+# Every test can be imported; their bytecode is written once, not by each process of tests.
+collection: install
+	@$(BIN)/pytest --collect-only -qq > /dev/null
 
 bench: install
 	@$(BIN)/python -m benchmarks

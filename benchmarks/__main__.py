@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from benchmarks import chip_busy, gap, latency, postprocessing, start, submission, throughput, widerface
+from benchmarks import chip_busy, export, gap, latency, postprocessing, start, submission, throughput, widerface
 from benchmarks.figures import Figure, table
 
 BENCHMARKS: Final[Mapping[str, Callable[[Path], list[Figure]]]] = {
@@ -24,6 +24,7 @@ BENCHMARKS: Final[Mapping[str, Callable[[Path], list[Figure]]]] = {
     "chip_busy": chip_busy.measure,
     "postprocessing": postprocessing.measure,
     "widerface": widerface.measure,
+    "export": export.measure,
 }
 
 

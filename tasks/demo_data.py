@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from npuq.errors import InvalidRequestError, NpuqError, ToolMissingError
-from tasks import datasets, demo_checkpoint, demo_images, demo_transform, registry, torch_threads
+from tasks import datasets, demo_checkpoint, demo_images, demo_transform, registry, torch_memory, torch_threads
 from tasks.protocols import Array, ClassScores, Dataset, Prediction, Recipe
 from tasks.steps import DatasetRef
 
@@ -241,6 +241,7 @@ def _refuse_foreign(folder: Path) -> None:
 
 
 def _prepare_torch() -> None:
+    torch_memory.keep_blocks()
     try:
         torch_threads.use_few_threads()
     except ImportError as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from npuq.errors import CheckpointError, ExportError, InvalidRequestError, NpuqError, ToolMissingError
-from tasks import registry, torch_threads
+from tasks import registry, torch_memory, torch_threads
 from tasks.onnx_export import OPSET
 from tasks.protocols import Array, Recipe
 from tasks.steps import StepContext, StepOutcome
@@ -59,6 +59,7 @@ def run(context: StepContext) -> StepOutcome:
     onnx_path = request.workdir / f"{recipe.id}.onnx"
     started = time.monotonic()
     try:
+        torch_memory.keep_blocks()
         torch_threads.use_few_threads()
         import onnxruntime
         import torch

@@ -179,8 +179,9 @@ def efficientdet_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     They take ten seconds of a core: who asks for them is in the group `detecting` of `tests/spread.py`, so
     that they are made once.
     """
-    from tasks import torch_threads
+    from tasks import torch_memory, torch_threads
 
+    torch_memory.keep_blocks()
     torch_threads.use_few_threads()
     from tasks.recipes.efficientdet_d0 import demo_weights
 
@@ -190,8 +191,9 @@ def efficientdet_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def ssd_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return weights of SSD-MobileNetV2 that find the demo's shapes; made once, as EfficientDet's."""
-    from tasks import torch_threads
+    from tasks import torch_memory, torch_threads
 
+    torch_memory.keep_blocks()
     torch_threads.use_few_threads()
     from tasks.recipes.ssd_mobilenetv2 import demo_weights
 

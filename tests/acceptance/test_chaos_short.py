@@ -8,9 +8,9 @@ import pytest
 
 from tests.chaos.driver import ChaosPlan, run_chaos
 
-SHORT_SQLITE = ChaosPlan(jobs=24, seed=11, chips=2, mean_wait_seconds=2.0, limit_seconds=400.0, loops=3)
+SHORT_SQLITE = ChaosPlan(jobs=20, seed=11, chips=2, mean_wait_seconds=2.5, limit_seconds=400.0, loops=3)
 SHORT_POSTGRESQL = ChaosPlan(
-    jobs=18, seed=12, chips=2, database="postgresql", mean_wait_seconds=2.0, limit_seconds=400.0, loops=3
+    jobs=14, seed=12, chips=2, database="postgresql", mean_wait_seconds=2.5, limit_seconds=400.0, loops=3
 )
 
 

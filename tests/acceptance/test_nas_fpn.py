@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from tasks import datasets, demo_coco, registry, torch_threads
+from tasks import datasets, demo_coco, registry, torch_memory, torch_threads
 from tasks.protocols import ReportsFacts
 from tasks.recipes.nas_fpn import demo_weights
 from tests.fleet import in_torch
@@ -31,6 +31,7 @@ def folder() -> Iterator[Path]:
     """Return a folder with a dataset `coco` and a checkpoint; none of its gigabytes is kept."""
     with tempfile.TemporaryDirectory(prefix="nas_fpn") as name:
         folder = Path(name)
+        torch_memory.keep_blocks()
         torch_threads.use_few_threads()
         demo_coco.write(folder / "coco", images=PICTURES, seed=SEED)
         demo_weights.checkpoint(folder, pictures=32).rename(folder / "nas_fpn.pth")

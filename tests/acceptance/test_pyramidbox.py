@@ -8,7 +8,7 @@ import onnx
 import pytest
 import torch
 
-from tasks import datasets, demo_widerface, registry, torch_threads
+from tasks import datasets, demo_widerface, registry, torch_memory, torch_threads
 from tasks.protocols import Dataset, Detections, Prediction, ReportsFacts
 from tasks.recipes.pyramidbox import demo_weights
 from tests.fleet.laptop import Person
@@ -33,6 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     except ImportError:
         missing("onnxslim is not installed")
     folder = tmp_path_factory.mktemp("pyramidbox")
+    torch_memory.keep_blocks()
     torch_threads.use_few_threads()
     demo_widerface.write(folder / "faces", images=PICTURES, seed=1)
     demo_weights.checkpoint(folder, pictures=12).rename(folder / "weights.pth")
