@@ -4,7 +4,6 @@ A specification names artifacts by digest and never holds a path: paths from a l
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from enum import StrEnum
@@ -13,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from npuq.atc_options import AtcOptions, CannVersion
+from npuq.canonical_json import canonical_json
 from npuq.precision import Precision
 from npuq.states import JobKind, Scope
 
@@ -186,11 +186,6 @@ class RunSpec(_Strict):
     def runs_models(self) -> bool:
         """Return whether a goal needs a chip, and not only a model for it."""
         return bool(set(self.goals) - {JobKind.EXPORT, JobKind.CONVERT})
-
-
-def canonical_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    """Return the one JSON text of a value: sorted keys, no blanks, ASCII, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def content_key(

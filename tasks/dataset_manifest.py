@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any, Final, Self
 
-from npuq.specs import canonical_json
+from npuq.canonical_json import canonical_json
 
 KIND: Final = "npuq.dataset"
 VERSION: Final = 1

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from db.records import Assignment, NewResult
 from npuq import __version__
+from npuq.canonical_json import canonical_json
 from npuq.errors import Blame, ErrorInfo
-from npuq.specs import canonical_json
 from npuq.states import JobKind, Quality, Scope
 from tasks.steps import StepOutcome
 

@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 from npuq.states import AttemptState, DeviceCause, DeviceState, JobKind, JobState, RunState
-from tests.fleet.fleet import Fleet, FleetPlan
+from tests.fleet.fleet import FAST_TIMING, Fleet, FleetPlan
 from tests.fleet.ward import LIMIT_SECONDS, Ward
 from tests.services.waiting import wait_until
 from worker.npu_smi import parse_info
@@ -20,6 +20,7 @@ from worker.npu_smi import parse_info
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
 
 STEP_LIMIT_SECONDS: Final = 15.0
+PROBE_SECONDS: Final = 1.5  #: between two looks at npu-smi; several good ones bring a chip back
 FIRST: Final = "h1.npu0.0"
 SECOND: Final = "h1.npu1.0"
 #: Compile processes that the administrator allows; a second try has a quarter of them.
@@ -31,7 +32,8 @@ KNOWN_SEED: Final = 0
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Return the module's fleet."""
-    plan = FleetPlan(chips=2, service_ms=2.0, job_timeout_seconds=STEP_LIMIT_SECONDS)
+    timing = FAST_TIMING.model_copy(update={"probe_seconds": PROBE_SECONDS})
+    plan = FleetPlan(chips=2, service_ms=2.0, job_timeout_seconds=STEP_LIMIT_SECONDS, timing=timing)
     with pytest.MonkeyPatch.context() as surroundings:
         for name in ("MAX_COMPILE_CORE_NUMBER", "TE_PARALLEL_COMPILER"):
             surroundings.setenv(name, str(COMPILE_PROCESSES))

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from npuq.canonical_json import canonical_json
 from npuq.precision import ATC_PRECISION_MODE, Precision
 from npuq.specs import (
     Source,
     SourceKind,
-    canonical_json,
     content_key,
     derived_id,
     id_component,

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from npuq.specs import canonical_json
+from npuq.canonical_json import canonical_json
 from tasks.dataset_manifest import FileEntry, Manifest, SampleEntry
 
 SHA = "a" * 64

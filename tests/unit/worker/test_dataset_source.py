@@ -16,9 +16,9 @@ from typing import Final
 import pytest
 
 from db.artifacts import ArtifactStore
+from npuq.canonical_json import canonical_json
 from npuq.entry import INSTALLATION
 from npuq.errors import ArtifactError, Blame, ChildLostError, NpuqError
-from npuq.specs import canonical_json
 from tasks import dataset_requests, datasets
 from tasks.dataset_files import check_content, read_registered
 from tasks.dataset_manifest import FileEntry
