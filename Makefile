@@ -57,7 +57,7 @@ schema: install
 
 # Every test can be imported; their bytecode is written once, not by each process of tests.
 collection: install
-	@$(BIN)/pytest --collect-only -qq > /dev/null
+	@found=$$($(BIN)/pytest --collect-only -qq 2>&1) || { echo "$$found"; exit 1; }
 
 bench: install
 	@$(BIN)/python -m benchmarks

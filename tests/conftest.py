@@ -30,7 +30,7 @@ gc.set_threshold(20_000)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # The same examples at every change, without a clock: two busy cores are no reason to fail.
-hypothesis.settings.register_profile("change", derandomize=True, database=None, deadline=None, max_examples=60)
+hypothesis.settings.register_profile("change", derandomize=True, database=None, deadline=None, max_examples=40)
 hypothesis.settings.register_profile("deep", deadline=None, max_examples=2_000)
 hypothesis.settings.load_profile("deep" if os.environ.get("NPUQ_HYPOTHESIS") == "deep" else "change")
 
