@@ -19,7 +19,8 @@ from worker.npu_smi import parse_info
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
 
-STEP_LIMIT_SECONDS: Final = 15.0
+#: What hangs waits for it; two busy cores make 15 s of a benchmark that takes 4.
+STEP_LIMIT_SECONDS: Final = 30.0
 PROBE_SECONDS: Final = 1.5  #: between two looks at npu-smi; several good ones bring a chip back
 FIRST: Final = "h1.npu0.0"
 SECOND: Final = "h1.npu1.0"
@@ -140,7 +141,7 @@ def test_a_chip_that_falls_ill_at_work_hands_its_job_over(
 ) -> None:
     """The chip is out of service, and the job is done elsewhere without burning a try of its own."""
     ward.set_state(SECOND, DeviceState.DRAINING)
-    run_id = ward.submit(loops=2500)
+    run_id = ward.submit(loops=2000)
     wait_until(lambda: ward.benchmark(run_id).state is JobState.RUNNING, "the benchmark runs", LIMIT_SECONDS)
     ward.set_state(SECOND, DeviceState.ONLINE)
     ward.fault("0", *fault)
