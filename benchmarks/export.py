@@ -1,12 +1,11 @@
 """What an export computes, with the memory that torch gave back kept for its next operator and without."""
 
-import resource
-import subprocess
 import sys
 from pathlib import Path
 from typing import Final
 
 from benchmarks.figures import Figure, quantile
+from benchmarks.processor_time import processor_seconds
 from npuq.entry import INSTALLATION
 
 REPEATS: Final = 3
@@ -31,19 +30,13 @@ export.compare(recipe, network, path, batch_size)
 def measure(folder: Path) -> list[Figure]:
     """Export a network as it is made, in turns; processor seconds of the whole process, torch's import included."""
     seconds: dict[str, list[float]] = {"kept": [], "given back": []}
+    path = folder / "model.onnx"
     for _ in range(REPEATS):
         for how, taken in seconds.items():
-            taken.append(_processor_seconds(how, folder / "model.onnx"))
+            command = [sys.executable, "-c", _EXPORT, str(INSTALLATION), how, RECIPE, str(path), str(BATCH_SIZE)]
+            taken.append(processor_seconds(command, limit_seconds=LIMIT_SECONDS))
     how = f"processor time of {RECIPE} at batch size {BATCH_SIZE}, median of {REPEATS} in turns"
     return [
         Figure(name=f"export, memory {name}", value=quantile(taken, 0.5), unit="s", how=how)
         for name, taken in seconds.items()
     ]
-
-
-def _processor_seconds(how: str, path: Path) -> float:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, "-c", _EXPORT, str(INSTALLATION), how, RECIPE, str(path), str(BATCH_SIZE)]
-    subprocess.run(command, check=True, capture_output=True, timeout=LIMIT_SECONDS)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)

@@ -1,18 +1,18 @@
 """What starting and ending cost: a command that reads the database, a worker's imports; with and without savings."""
 
-import resource
-import subprocess
 import sys
 from pathlib import Path
 from typing import Final
 
 from benchmarks.figures import Figure, quantile
+from benchmarks.processor_time import processor_seconds
 from db import schema
 from db.engine import open_database
 from npuq.config import Settings
 from npuq.entry import INSTALLATION
 
 REPEATS: Final = 9
+LIMIT_SECONDS: Final = 60.0
 _PLAIN: Final = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); from npuq import entry;"
     " entry.end_quickly = lambda: None; entry.main()"
@@ -40,16 +40,9 @@ def measure(folder: Path) -> list[Figure]:
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(REPEATS):
         for name, command in commands.items():
-            seconds[name].append(_processor_seconds(command))
+            seconds[name].append(processor_seconds(command, limit_seconds=LIMIT_SECONDS))
     how = f"processor time, median of {REPEATS} starts in turns"
     return [
         Figure(name=f"start of {name}", value=quantile(taken, 0.5), unit="s", how=how)
         for name, taken in seconds.items()
     ]
-
-
-def _processor_seconds(command: list[str]) -> float:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, check=True, capture_output=True, timeout=60.0)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
