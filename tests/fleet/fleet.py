@@ -230,8 +230,7 @@ class Fleet:
         self.stop()
         self.redis.stop(5.0)
         self.client.close()
-        if "_warm_npuq" in self.__dict__:
-            self._warm_npuq.close()
+        self._warm_npuq.close()
         if self.postgresql is not None:
             self.postgresql.close()
             self.postgresql = None

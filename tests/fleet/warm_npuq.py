@@ -36,33 +36,49 @@ class WarmNpuq:
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self._server = subprocess.Popen(
-            [sys.executable, "-m", "tests.fleet.warm_npuq"],
-            cwd=INSTALLATION,
-            env=dict(environment),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self._environment = dict(environment)
+        self._server: subprocess.Popen[str] | None = None
 
     def __call__(self, arguments: Sequence[str], limit_seconds: float) -> "subprocess.CompletedProcess[str]":
         """Run a command to its end, in the root folder; raises TimeoutExpired when it had to be killed."""
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
         with tempfile.TemporaryDirectory(prefix="npuq-said-") as folder:
             said = [Path(folder) / name for name in ("stdout", "stderr")]
             order = {"arguments": list(arguments), "said": [str(path) for path in said], "limit_seconds": limit_seconds}
-            self._server.stdin.write(json.dumps(order) + "\n")
-            self._server.stdin.flush()
-            code = json.loads(self._server.stdout.readline())
+            try:
+                code = self._ask(json.dumps(order))
+            except BaseException:
+                self.close()  # its answer may still come, and must not be taken for the next command's
+                raise
             out, err = (path.read_text("utf-8") for path in said)
         if code is None:
             raise subprocess.TimeoutExpired(["npuq", *arguments], limit_seconds, out, err)
         return subprocess.CompletedProcess(["npuq", *arguments], code, out, err)
 
+    def _ask(self, order: str) -> int | None:
+        self._server = self._server or self._start()
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.write(f"{order}\n")
+        self._server.stdin.flush()
+        code: int | None = json.loads(self._server.stdout.readline())
+        return code
+
+    def _start(self) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.fleet.warm_npuq"],
+            cwd=INSTALLATION,
+            env=self._environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
     def close(self) -> None:
         """End it; between commands it has nothing to lose."""
+        if self._server is None:
+            return
         with self._server as server:
+            self._server = None
             server.terminate()
             server.wait(CLOSED_WITHIN_SECONDS)
 
