@@ -37,12 +37,13 @@ def fit(network: "torch.nn.Module", images: "torch.Tensor", labels: Sequence[int
         seed: of the backbone.
     """
     import torch
+    from torch.nn.utils import convert_conv2d_weight_memory_format
 
     _draw_backbone(network, seed)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # half the time
+    convert_conv2d_weight_memory_format(network, torch.channels_last)  # half the time
     batch_statistics.take(network, _channels_last(images[:_CALIBRATION_IMAGES]))
     _fit_classifier(network, _features(network, images), np.asarray(labels))
-    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload] # as checkpoints usually are
+    convert_conv2d_weight_memory_format(network, torch.contiguous_format)  # as checkpoints are
 
 
 def save_published(network: "torch.nn.Module", path: Path) -> None:

@@ -178,10 +178,11 @@ def predict_in_torch(
         transform: file of a picture -> what the network is to see of it.
     """
     import torch
+    from torch.nn.utils import convert_conv2d_weight_memory_format
 
     network = recipe.network()
     recipe.load_weights(network, weights)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # half the time
+    convert_conv2d_weight_memory_format(network, torch.channels_last)  # half the time
     predictions: dict[str, Prediction] = {}
     image_ids = dataset.image_ids
     for start in range(0, len(image_ids), _BATCH):

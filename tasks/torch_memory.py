@@ -16,7 +16,7 @@ def keep_blocks() -> bool:
     `python -m benchmarks export`. For processes that end with their work: their memory does not shrink any more.
 
     Returns:
-        Whether it took effect; other C libraries than glibc have no such settings.
+        Whether it took effect; it is for speed only, and other C libraries than glibc have no such settings.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

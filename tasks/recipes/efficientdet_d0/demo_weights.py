@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from tasks import anchor_targets, batch_statistics, demo_coco, demo_shapes
 from tasks.anchor_targets import Objects, Targets
@@ -54,7 +55,7 @@ def fit(network: nn.Module, samples: Sequence[Sample], pictures: Sequence[Object
     if not isinstance(network, EfficientDet):
         raise TypeError("these weights are for EfficientDet")
     generator = torch.Generator().manual_seed(seed)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # half the time
+    convert_conv2d_weight_memory_format(network, torch.channels_last)  # half the time
     images = [torch.from_numpy(sample.array)[None].contiguous(memory_format=torch.channels_last) for sample in samples]
     few = torch.cat(images[:_CALIBRATION_IMAGES])
     with torch.no_grad():
@@ -67,7 +68,7 @@ def fit(network: nn.Module, samples: Sequence[Sample], pictures: Sequence[Object
         features = torch.cat([_found_level(network.fpn, level) for level in finest])
     labels = sorted({int(label) for picture in pictures for label in picture.labels})
     _train(network, features, _targets(pictures, labels), labels, generator)
-    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload] # as checkpoints usually are
+    convert_conv2d_weight_memory_format(network, torch.contiguous_format)  # as checkpoints are
 
 
 def checkpoint(folder: Path, *, pictures: int = 48, seed: int = 0) -> Path:
