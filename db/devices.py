@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, or_, select, update
@@ -211,7 +212,9 @@ def move(
     _move_all(connection, still, state, cause, reason)
 
 
+@lru_cache(maxsize=8)
 def _query(suspect_seconds: float) -> Select[Any]:
+    """Made once for a fleet's settings: making it takes longer than asking, and the scheduler asks at every tick."""
     return select(
         Device.__table__,
         (Host.heartbeat_at < db_now(-suspect_seconds)).label("silent"),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, exists, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, exists, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from db import jobs
@@ -153,17 +153,15 @@ def retry(connection: Connection, run_id: str) -> list[str]:
     return jobs.retry_many(connection, run_id, ids)
 
 
-_HAS_OPEN_JOB: Final = exists().where(Job.run_id == Run.id, Job.state.not_in(FINAL_JOB_STATES))
-
-
-def any_settled(connection: Connection) -> bool:
-    """Tell whether `settle` would find something."""
-    return connection.execute(select(Run.id).where(Run.state == RunState.ACTIVE, ~_HAS_OPEN_JOB)).first() is not None
+#: An active run whose jobs are all final.
+SETTLED: Final = and_(
+    Run.state == RunState.ACTIVE, ~exists().where(Job.run_id == Run.id, Job.state.not_in(FINAL_JOB_STATES))
+)
 
 
 def settle(connection: Connection) -> list[str]:
     """End every active run whose jobs are all final; returns their ids."""
-    ended = connection.execute(select(Run.id).where(Run.state == RunState.ACTIVE, ~_HAS_OPEN_JOB)).scalars().all()
+    ended = connection.execute(select(Run.id).where(SETTLED)).scalars().all()
     for run_id in ended:
         # A person's retry holds this lock while jobs move back; what is counted after it is what they left.
         connection.execute(select(Run.id).where(Run.id == run_id).with_for_update())
@@ -174,11 +172,7 @@ def settle(connection: Connection) -> list[str]:
             state = RunState.CANCELLED
         else:
             state = RunState.SUCCEEDED
-        connection.execute(
-            update(Run)
-            .where(Run.id == run_id, Run.state == RunState.ACTIVE, ~_HAS_OPEN_JOB)
-            .values(state=state, finished_at=db_now())
-        )
+        connection.execute(update(Run).where(Run.id == run_id, SETTLED).values(state=state, finished_at=db_now()))
     return list(ended)
 
 

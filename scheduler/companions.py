@@ -6,7 +6,7 @@ job's result is committed. So there is no moment at which one of them counts and
 
 from sqlalchemy import Connection
 
-from db import job_queries, jobs
+from db import jobs, scheduling_queries
 from db.engine import Database
 from db.records import JobRecord
 from npuq.errors import Blame, ErrorInfo
@@ -16,7 +16,7 @@ from npuq.states import JobState
 def settle(database: Database) -> int:
     """End the companions of leading jobs that have ended, and leading jobs that lost a companion; returns how many."""
     with database.read() as connection:
-        found = job_queries.left_behind(connection)
+        found = scheduling_queries.left_behind(connection)
     if not found:
         return 0
     return database.transact(lambda connection: sum(_end(connection, job, other) for job, other in found))

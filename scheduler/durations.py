@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from db import job_queries
+from db import scheduling_queries
 from npuq.states import JobKind
 
 WINDOW: Final = 20
@@ -22,7 +22,9 @@ class Durations:
 
     def learn(self, connection: Connection) -> None:
         """Read the attempts that succeeded since the last time, a bounded number of them."""
-        for recipe, kind, seconds, finished_at in job_queries.finished_since(connection, self._newest, limit=200):
+        for recipe, kind, seconds, finished_at in scheduling_queries.finished_since(
+            connection, self._newest, limit=200
+        ):
             self._seconds.setdefault((recipe, kind), deque(maxlen=WINDOW)).append(seconds)
             self._newest = finished_at
 

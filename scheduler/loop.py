@@ -5,13 +5,15 @@ reads a snapshot, calls the pure parts, writes, and rings doorbells after the co
 """
 
 import secrets
+from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import Final
 
-from db import devices, job_queries, jobs, leadership, runs
+from db import devices, job_queries, jobs, leadership, open_work, runs, scheduling_queries
 from db.artifacts import ArtifactStore
 from db.engine import Database
+from db.open_work import OpenWork
 from db.records import ActiveAttempt, DeviceRecord, JobRecord
 from npuq.celery_app import Sender
 from npuq.clock import Clock, SystemClock
@@ -32,6 +34,15 @@ QUEUE_WINDOW_PER_SEAT: Final = 4
 """Queued jobs looked at in one tick, in all and of each run for each device that can take one: enough to choose from,
 more would only cost time, and no run hides the others."""
 log = get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sight:
+    """What one look at the rows has shown."""
+
+    work: OpenWork
+    fleet: list[DeviceRecord]
+    active: list[ActiveAttempt]
 
 
 class Loop:
@@ -56,18 +67,23 @@ class Loop:
         """Do everything that is to be done now; returns how many moves were made, 0 when another scheduler leads."""
         if not self._leads():
             return 0
-        fleet, active = self._look()
-        moves = self._reap(active)
-        moves += self._withdraw(fleet, active)
-        moves += self._prepare()
+        sight = self._look()
+        moves = self._reap(sight) + self._withdraw(sight)
         if moves:
-            fleet, active = self._look()
-        moves += self._give_up_stranded(fleet)
-        placed = self._place(fleet, active)
-        if placed:
-            _, active = self._look()
-        self._ring(fleet, active)
-        self._restart_silent(fleet, active)
+            sight = self._look()
+        if sight.work.any:
+            prepared = self._prepare(sight.work)
+            if prepared:
+                moves += prepared
+                sight = self._look()
+        placed = 0
+        if sight.work.queued_jobs:
+            moves += self._give_up_stranded(sight)
+            placed = self._place(sight)
+            if placed:
+                sight = self._look()
+        self._ring(sight)
+        self._restart_silent(sight)
         return moves + placed
 
     def resign(self) -> None:
@@ -91,31 +107,42 @@ class Loop:
         self._lead_until = now + ttl - self._timing.tick_seconds if held else float("-inf")
         return held
 
-    def _prepare(self) -> int:
+    def _prepare(self, work: OpenWork) -> int:
         """Plan, release and settle until nothing moves: a reused job makes its children ready at once."""
-        total = intake.plan_submitted(self._database, self._settings)
+        total = 0
+        if work.submitted_runs:
+            total += intake.plan_submitted(self._database, self._settings)
+            work = self._look_for_work()
         deadline = self._clock.monotonic() + self._timing.tick_seconds
-        while self._clock.monotonic() < deadline:  # the rest of an enormous run waits for the next tick
-            released = release.release_ready(self._database, self._settings, self._store.exists)
+        while work.unfinished_jobs and self._clock.monotonic() < deadline:  # the rest of an enormous run waits
+            released = 0
+            if work.waiting_jobs:
+                released += release.release_ready(self._database, self._settings, self._store.exists)
             released += companions.settle(self._database)
             if not released:
                 break
             total += released
-        with self._database.read() as connection:
-            settled = runs.any_settled(connection)
-        if settled:
+            work = self._look_for_work()
+        if work.settled_runs:
             for run_id in self._database.transact(runs.settle):
                 log.info("run_ended", run_id=run_id)
                 total += 1
         return total
 
-    def _look(self) -> tuple[list[DeviceRecord], list[ActiveAttempt]]:
+    def _look(self) -> _Sight:
         with self._database.read() as connection:
-            fleet = devices.find(connection, suspect_seconds=self._timing.suspect_seconds)
-            return fleet, job_queries.active(connection)
+            return _Sight(
+                work=open_work.look(connection),
+                fleet=devices.find(connection, suspect_seconds=self._timing.suspect_seconds),
+                active=scheduling_queries.active(connection),
+            )
 
-    def _reap(self, active: list[ActiveAttempt]) -> int:
-        lost = self._witness.lost(active, self._clock.monotonic())
+    def _look_for_work(self) -> OpenWork:
+        with self._database.read() as connection:
+            return open_work.look(connection)
+
+    def _reap(self, sight: _Sight) -> int:
+        lost = self._witness.lost(sight.active, self._clock.monotonic())
         return sum(self._lose(attempt) for attempt in lost)
 
     def _lose(self, attempt: ActiveAttempt) -> bool:
@@ -137,14 +164,18 @@ class Loop:
             lambda c: jobs.lose(c, attempt.job_id, attempt.number, attempt.beats, error, decision)
         )
 
-    def _withdraw(self, fleet: list[DeviceRecord], active: list[ActiveAttempt]) -> int:
-        dispatched = [attempt.job_id for attempt in active if attempt.state is AttemptState.DISPATCHED]
+    def _withdraw(self, sight: _Sight) -> int:
+        dispatched = [attempt.job_id for attempt in sight.active if attempt.state is AttemptState.DISPATCHED]
         if not dispatched:
             return 0
         with self._database.read() as connection:
             known = {job.job_id: job for job in job_queries.get_many(connection, dispatched)}
         unwanted = placement.to_withdraw(
-            active, fleet, known, max_publishes=MAX_PUBLISHES, resend_seconds=self._timing.resend_seconds
+            sight.active,
+            sight.fleet,
+            known,
+            max_publishes=MAX_PUBLISHES,
+            resend_seconds=self._timing.resend_seconds,
         )
         moved = 0
         for attempt, reason in unwanted:
@@ -156,14 +187,15 @@ class Loop:
             )
         return moved
 
-    def _place(self, fleet: list[DeviceRecord], active: list[ActiveAttempt]) -> int:
+    def _place(self, sight: _Sight) -> int:
+        fleet, active = sight.fleet, sight.active
         with self._database.read() as connection:
             self._durations.learn(connection)
             seats = placement.open_seats(fleet, active, self._durations.estimates)
             if not seats:
                 return 0
             kinds = {device.kind for device in seats}
-            queued = job_queries.queued(
+            queued = scheduling_queries.queued(
                 connection,
                 soc_versions=sorted({device.soc_version for device in seats if device.soc_version}),
                 toolchains=sorted({toolchain for device in seats for toolchain in device.toolchains}),
@@ -172,7 +204,7 @@ class Loop:
                 per_run=QUEUE_WINDOW_PER_SEAT * len(seats),
                 limit=QUEUE_WINDOW,
             )
-            leads = job_queries.queued(
+            leads = scheduling_queries.queued(
                 connection,
                 soc_versions=sorted({device.soc_version for device in seats if device.soc_version}),
                 toolchains=(),
@@ -182,7 +214,7 @@ class Loop:
                 limit=QUEUE_WINDOW,
                 lead=True,
             )
-            together = job_queries.ready_together(connection, [lead.job_id for lead in leads])
+            together = scheduling_queries.ready_together(connection, [lead.job_id for lead in leads]) if leads else {}
             queued = [
                 job
                 for job in sorted([*queued, *leads], key=lambda job: (-job.priority, job.created_at, job.ordinal))
@@ -190,7 +222,7 @@ class Loop:
             ]
             if not queued:
                 return 0
-            models = job_queries.models(connection, [job.job_id for job in queued])
+            models = scheduling_queries.models(connection, [job.job_id for job in queued])
         chosen = placement.place(
             queued, fleet, active, models=models, estimates=self._durations.estimates, together=together
         )
@@ -204,11 +236,11 @@ class Loop:
             placed += dispatch.write_together(self._database, members)
         return placed
 
-    def _give_up_stranded(self, fleet: list[DeviceRecord]) -> int:
+    def _give_up_stranded(self, sight: _Sight) -> int:
         """Fail conversions whose toolchain no host has any more: it was upgraded after they were queued."""
-        toolchains = sorted({each for device in fleet if not device.forgotten for each in device.toolchains})
+        toolchains = sorted({each for device in sight.fleet if not device.forgotten for each in device.toolchains})
         with self._database.read() as connection:
-            stranded = job_queries.stranded(connection, toolchains)
+            stranded = scheduling_queries.stranded(connection, toolchains)
         for job in stranded:
             error = ErrorInfo(
                 code="toolchain_gone",
@@ -233,17 +265,17 @@ class Loop:
             self._database.transact(partial(jobs.give_up, job_id=job_id, error=error))
         return True
 
-    def _ring(self, fleet: list[DeviceRecord], active: list[ActiveAttempt]) -> None:
-        bells = dispatch.due(active, resend_seconds=self._timing.resend_seconds)
+    def _ring(self, sight: _Sight) -> None:
+        bells = dispatch.due(sight.active, resend_seconds=self._timing.resend_seconds)
         if bells:
-            slots = {device.device_id: device.host for device in fleet if device.kind is DeviceKind.HOST}
+            slots = {device.device_id: device.host for device in sight.fleet if device.kind is DeviceKind.HOST}
             dispatch.ring(self._database, self._sender, bells, slots)
 
-    def _restart_silent(self, fleet: list[DeviceRecord], active: list[ActiveAttempt]) -> None:
+    def _restart_silent(self, sight: _Sight) -> None:
         """Ask for a restart of workers that do not answer although their host is alive: they have stopped consuming."""
-        running = {attempt.device_id for attempt in active if attempt.state is AttemptState.RUNNING}
-        working = {device.device_id for device in fleet if placement.is_working(device)}
-        for attempt in active:
+        running = {attempt.device_id for attempt in sight.active if attempt.state is AttemptState.RUNNING}
+        working = {device.device_id for device in sight.fleet if placement.is_working(device)}
+        for attempt in sight.active:
             silent = (
                 attempt.state is AttemptState.DISPATCHED
                 and attempt.device_id in working - running

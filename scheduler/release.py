@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from db import devices, job_queries, jobs
+from db import devices, job_queries, jobs, scheduling_queries
 from db.engine import Database
 from db.records import DeviceRecord, JobRecord
 from npuq.config import Settings
@@ -53,8 +53,8 @@ def release_ready(database: Database, settings: Settings, has_artifact: Callable
         has_artifact: whether the store still has the bytes of a digest; asked outside of any transaction.
     """
     with database.read() as connection:
-        doomed = job_queries.any_doomed(connection)
-        ready = job_queries.ready(connection, BATCH)
+        doomed = scheduling_queries.any_doomed(connection)
+        ready = scheduling_queries.ready(connection, BATCH)
         toolchains = Toolchains.of(_slots(connection, settings)) if ready else Toolchains()
         candidates = [_candidate(connection, job, toolchains) for job in ready]
     moves = _decide(candidates, has_artifact)
@@ -77,8 +77,8 @@ def _candidate(connection: Connection, job: JobRecord, toolchains: Toolchains) -
         key=key,
         toolchain=toolchain,
         missing="" if toolchain else missing,
-        done=None if job.fresh else trusted(job_queries.equal_succeeded(connection, key)),
-        busy=None if job.fresh else job_queries.equal_active(connection, key, job.pinned_device),
+        done=None if job.fresh else trusted(scheduling_queries.equal_succeeded(connection, key)),
+        busy=None if job.fresh else scheduling_queries.equal_active(connection, key, job.pinned_device),
     )
 
 

@@ -49,7 +49,7 @@ def show_plan(session: Session, request: Request, output: Format) -> None:
 
 def _reused(session: Session, jobs: "Sequence[NewJob]", fleet: "Sequence[DeviceRecord]") -> frozenset[str]:
     """Return the labels of the jobs whose work is there already, its outputs in the store."""
-    from db import job_queries
+    from db import scheduling_queries
     from scheduler.reuse import foresee, is_stored
     from scheduler.toolchains import Toolchains
 
@@ -57,7 +57,7 @@ def _reused(session: Session, jobs: "Sequence[NewJob]", fleet: "Sequence[DeviceR
     with session.read() as connection:
 
         def find_equal(key: str) -> "JobRecord | None":
-            done = job_queries.equal_succeeded(connection, key)
+            done = scheduling_queries.equal_succeeded(connection, key)
             return done if done is not None and is_stored(done, store.exists) else None
 
         return foresee(jobs, find_equal, Toolchains.of(fleet))

@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import event, select
 
-from db import job_queries, jobs, runs
+from db import jobs, runs, scheduling_queries
 from db.engine import Database, open_database
 from db.records import JobRecord
 from db.tables import Artifact, Attempt, Job, JobEvent, Result, Run
@@ -119,7 +119,7 @@ class Fleet(RuleBasedStateMachine):
     @rule()
     def release_ready(self) -> None:
         """Queue what is ready, skip what is doomed, end what is over."""
-        for job in self.world.read(job_queries.ready):
+        for job in self.world.read(scheduling_queries.ready):
             assert self._call(jobs.enqueue, job.job_id, content_key=job.job_id * 2, toolchain=None)
         self._call(jobs.skip_doomed)
         self._call(runs.settle)

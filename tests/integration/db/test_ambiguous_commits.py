@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import pytest
 
-from db import job_queries, jobs, results
+from db import jobs, results, scheduling_queries
 from db.engine import Database
 from npuq.errors import DatabaseError
 from npuq.retry import Decision
@@ -81,7 +81,7 @@ def test_every_job_happens_exactly_once(world: World) -> None:
     assert {world.state(job) for job in placed} == {JobState.SUCCEEDED}
     assert all(world.attempt_states(job) == [AttemptState.SUCCEEDED] for job in placed)
     assert sorted(result.job_id for result in world.read(results.find)) == sorted(job.job_id for job in placed)
-    assert world.read(job_queries.active) == []
+    assert world.read(scheduling_queries.active) == []
 
 
 def test_a_failure_is_counted_once(world: World) -> None:

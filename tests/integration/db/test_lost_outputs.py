@@ -1,6 +1,6 @@
 """A store that lost what succeeded jobs made: a retry makes it again, on both databases."""
 
-from db import job_queries, jobs, lost_outputs, runs
+from db import job_queries, jobs, lost_outputs, runs, scheduling_queries
 from npuq.errors import ArtifactError, Blame, ErrorInfo
 from npuq.retry import Decision
 from npuq.states import JobKind, JobState, RunState
@@ -64,8 +64,8 @@ def test_a_retry_makes_again_what_the_store_has_lost(world: World) -> None:
     assert world.run_state(run_id) is RunState.ACTIVE
     assert {world.state(placed[kind]) for kind in (JobKind.EXPORT, JobKind.CONVERT)} == {JobState.SUCCEEDED}
     for role, digest in (("onnx", "d" * 64), ("om", "e" * 64)):
-        (ready,) = world.read(job_queries.ready)
+        (ready,) = world.read(scheduling_queries.ready)
         _finish(world, Placed(job_id=ready.job_id, run_id=run_id), role, digest)
-    (ready,) = world.read(job_queries.ready)
+    (ready,) = world.read(scheduling_queries.ready)
     assert ready.job_id == held.job_id
     assert world.read(job_queries.inputs_of, ready) == {"om": ("e" * 64,)}

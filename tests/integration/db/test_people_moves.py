@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import select
 
-from db import job_queries, jobs, runs
+from db import jobs, runs, scheduling_queries
 from db.tables import JobEvent
 from npuq.errors import SupersededError
 from npuq.states import JobKind, JobState, RunState
@@ -20,7 +20,7 @@ def test_what_nobody_runs_is_cancelled_at_once(world: World, state: JobState) ->
     job = world.job(state)
     assert world.transact(jobs.request_cancel, job.job_id) is JobState.CANCELLED
     assert world.transact(jobs.request_cancel, job.job_id) is JobState.CANCELLED
-    assert world.read(job_queries.active) == []
+    assert world.read(scheduling_queries.active) == []
 
 
 def test_a_final_job_is_not_cancelled(world: World) -> None:

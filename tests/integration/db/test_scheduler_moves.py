@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from db import job_queries, jobs, logs, results, runs
+from db import job_queries, jobs, logs, results, runs, scheduling_queries
 from npuq.errors import SupersededError
 from npuq.retry import Decision
 from npuq.states import AttemptState, JobKind, JobState, RunState
@@ -51,12 +51,12 @@ def test_a_job_is_ready_when_all_its_inputs_succeeded(world: World) -> None:
     first, second = world.new_job(JobKind.CONVERT), world.new_job(JobKind.CONVERT)
     child = world.new_job(parents={"om": (first.label, second.label)})
     run_id = world.plan(first, second, child)
-    ready = {job.job_id for job in world.read(job_queries.ready)}
+    ready = {job.job_id for job in world.read(scheduling_queries.ready)}
     assert ready == {first.job_id, second.job_id}
     world.bring(Placed(job_id=first.job_id, run_id=run_id), JobState.SUCCEEDED)
-    assert child.job_id not in {job.job_id for job in world.read(job_queries.ready)}
+    assert child.job_id not in {job.job_id for job in world.read(scheduling_queries.ready)}
     world.bring(Placed(job_id=second.job_id, run_id=run_id), JobState.SUCCEEDED)
-    assert [job.job_id for job in world.read(job_queries.ready)] == [child.job_id]
+    assert [job.job_id for job in world.read(scheduling_queries.ready)] == [child.job_id]
     inputs = world.read(job_queries.inputs_of, world.record(child.job_id))
     assert inputs == {"om": ("0" * 64, "0" * 64)}
 
@@ -118,7 +118,7 @@ def test_children_of_a_job_that_will_not_come_are_skipped_one_level_at_a_time(wo
     run_id = world.plan(parent, child, grandchild)
     world.bring(Placed(job_id=parent.job_id, run_id=run_id), end)
     rounds = 0
-    while world.read(job_queries.any_doomed):
+    while world.read(scheduling_queries.any_doomed):
         rounds += 1
         assert world.transact(jobs.skip_doomed) == 1
     assert rounds == 2

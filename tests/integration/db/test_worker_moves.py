@@ -5,7 +5,7 @@ from threading import Thread
 import pytest
 from sqlalchemy import select
 
-from db import devices, job_queries, jobs, logs, results
+from db import devices, jobs, logs, results, scheduling_queries
 from db.tables import Artifact
 from npuq.errors import Blame, ErrorInfo, SupersededError
 from npuq.retry import Decision
@@ -100,9 +100,9 @@ def test_a_beat_carries_progress_there_and_cancel_and_drain_back(world: World) -
 def test_a_beat_renews_the_lease_by_the_databases_clock(world: World) -> None:
     """An attempt whose lease is over is not lost yet; a beat brings it back."""
     job = world.claim(world.job(JobState.DISPATCHED), lease_seconds=-5.0)
-    assert world.read(job_queries.active)[0].lease_over
+    assert world.read(scheduling_queries.active)[0].lease_over
     world.transact(jobs.beat, job.job_id, 1, owner=OWNER, lease_seconds=LEASE_SECONDS)
-    assert not world.read(job_queries.active)[0].lease_over
+    assert not world.read(scheduling_queries.active)[0].lease_over
 
 
 def test_success_commits_outputs_artifacts_and_result_together(world: World) -> None:

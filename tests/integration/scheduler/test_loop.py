@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from db import datasets, devices, job_queries, jobs, results, runs
+from db import datasets, devices, job_queries, jobs, results, runs, scheduling_queries
 from db.engine import Database
 from db.records import ActiveAttempt
 from db.tables import Attempt, Host, Job
@@ -149,7 +149,7 @@ def test_a_broker_that_is_away_costs_nothing_but_time(sqlite_fleet: Fleet) -> No
     sqlite_fleet.world.run(goals=(JobKind.EXPORT,))
     sqlite_fleet.sender.broken = True
     sqlite_fleet.tick()
-    (attempt,) = sqlite_fleet.world.read(job_queries.active)
+    (attempt,) = sqlite_fleet.world.read(scheduling_queries.active)
     assert (attempt.publishes, attempt.unanswered_seconds) == (0, None)
     sqlite_fleet.sender.broken = False
     sqlite_fleet.tick()
@@ -177,7 +177,7 @@ def test_a_job_given_ahead_moves_to_a_chip_that_becomes_free(sqlite_fleet: Fleet
 
 
 def _dispatched_behind_running(fleet: Fleet) -> ActiveAttempt | None:
-    active = fleet.world.read(job_queries.active)
+    active = fleet.world.read(scheduling_queries.active)
     running = {item.device_id for item in active if item.state is AttemptState.RUNNING}
     behind = [item for item in active if item.state is AttemptState.DISPATCHED and item.device_id in running]
     return behind[0] if behind else None

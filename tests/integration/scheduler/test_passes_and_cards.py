@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 from sqlalchemy import Connection, text
 
-from db import devices, job_queries, jobs, results
+from db import devices, job_queries, jobs, results, scheduling_queries
 from db.engine import Database
 from db.records import JobRecord
 from npuq.config import Settings
@@ -222,7 +222,7 @@ def test_a_retry_that_crosses_the_end_of_a_card_is_not_undone(any_fleet: Fleet) 
     fleet.fail(lead, DOWN)
     failed = fleet.world.record(companion).error
     assert failed is not None
-    assert fleet.world.read(job_queries.left_behind)[0][0].job_id == lead.job_id
+    assert fleet.world.read(scheduling_queries.left_behind)[0][0].job_id == lead.job_id
     fleet.world.transact(jobs.retry, companion.job_id)
     assert not fleet.world.transact(jobs.give_up_lead, lead.job_id, companion.job_id, failed)
     assert fleet.world.state(lead) is JobState.QUEUED

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from db import devices, job_queries, jobs, results
+from db import devices, jobs, results, scheduling_queries
 from db.artifacts import ArtifactStore
 from db.engine import Database
 from npuq.celery_app import Sender
@@ -373,7 +373,7 @@ def test_a_chip_remembers_what_it_loaded(bench: Bench) -> None:
     bench.child.step = load
     bench.ring(bench.dispatched())
     assert bench.world.read(devices.get, CHIP, suspect_seconds=30.0).loaded == ("m" * 64,)
-    assert bench.world.read(job_queries.active) == []
+    assert bench.world.read(scheduling_queries.active) == []
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
