@@ -118,7 +118,7 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'empty.sqlite3'}"
     else:
-        with request.getfixturevalue("postgresql_server").database(empty=True) as url:
+        with request.getfixturevalue("postgresql_server").empty_database() as url:
             yield url
 
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL server from a wheel: one per test session, a migrated template, and a clone of it per test.
+"""A PostgreSQL server from a wheel: one per test session, a migrated template, and clones of it that tests reuse.
 
 Every worker of a parallel test session finds the same server by the session's id; the last one to leave ends it.
 """
@@ -18,6 +18,7 @@ from sqlalchemy.engine import URL
 from db import schema
 from db.engine import open_database
 from tests.services.missing import missing
+from tests.services.reused_database import REMEMBER_FIRST_ROWS, ReusedDatabase
 
 _TEMPLATE: Final = "npuq_template"
 #: The data die with the session: durability would only cost time.
@@ -32,6 +33,7 @@ class PostgresqlServer:
         self._folder = folder
         self._worker = worker
         self._numbers = itertools.count()
+        self._as_new: list[ReusedDatabase] = []
         self._admin = create_engine(self.url("postgres"), isolation_level="AUTOCOMMIT", pool_size=1, max_overflow=0)
         with self._only_one():
             self._migrate_template()
@@ -58,24 +60,52 @@ class PostgresqlServer:
             connection.execute(text("CREATE DATABASE half_done"))
             database = open_database(self.url("half_done"))
             schema.upgrade(database)
+            with database.write() as migrated:
+                migrated.execute(text(REMEMBER_FIRST_ROWS))
             database.dispose()
             connection.execute(text(f"ALTER DATABASE half_done RENAME TO {_TEMPLATE}"))
 
     @contextmanager
-    def database(self, *, empty: bool = False) -> Iterator[str]:
-        """Give out the URL of a fresh database, migrated unless `empty`; it is dropped afterwards."""
-        name = f"test_{self._worker}_{next(self._numbers)}"
-        template = "template0" if empty else _TEMPLATE
-        with self._only_one(), self._admin.connect() as connection:  # a template has one reader at a time
-            connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+    def database(self) -> Iterator[str]:
+        """Give out the URL of a migrated database with nothing but its first rows."""
+        database = self._as_new.pop() if self._as_new else self._clone()
+        try:
+            yield database.url
+        finally:
+            if database.reset():
+                self._as_new.append(database)
+            else:
+                database.close()
+                self._drop(database.name)
+
+    @contextmanager
+    def empty_database(self) -> Iterator[str]:
+        """Give out the URL of a new database without tables; it is dropped afterwards."""
+        name = self._create("template0")
         try:
             yield self.url(name)
         finally:
-            with self._admin.connect() as connection:
-                connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+            self._drop(name)
+
+    def _clone(self) -> ReusedDatabase:
+        with self._only_one():  # a template has one reader at a time
+            name = self._create(_TEMPLATE)
+        return ReusedDatabase(name, self.url(name))
+
+    def _create(self, template: str) -> str:
+        name = f"test_{self._worker}_{next(self._numbers)}"
+        with self._admin.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+        return name
+
+    def _drop(self, name: str) -> None:
+        with self._admin.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
 
     def close(self) -> None:
         """Leave the server; the last one ends it and removes its data."""
+        for database in self._as_new:
+            database.close()
         self._admin.dispose()
         self._server.cleanup()
 
