@@ -26,8 +26,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # What thousands of tests consist of is no garbage: the collector looks seldom, and past what was collected.
 gc.set_threshold(20_000)
 
-# Tests import torch themselves: its threads are to sleep while they wait, as `tasks.torch_threads` has them.
+# Tests import torch and numpy themselves: threads are to sleep while they wait, as `tasks.torch_threads` has them, and
+# numpy needs none, as in `worker.interpreter`.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # The same examples at every change, without a clock: two busy cores are no reason to fail.
 hypothesis.settings.register_profile("change", derandomize=True, database=None, deadline=None, max_examples=40)

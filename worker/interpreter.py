@@ -37,8 +37,12 @@ def program_command(module: str) -> list[str]:
 
 
 def job_environment(surroundings: Mapping[str, str]) -> dict[str, str]:
-    """Return what a process that works on a job may know: an allow-list, so never where broker and database are."""
-    return {
+    """Return what a process that works on a job may know: an allow-list, so never where broker and database are.
+
+    Unless told otherwise, numpy starts no threads of its own: nothing here multiplies large matrices with it, and each
+    of a host's many processes would begin with one for every core, which spin until they have seen that.
+    """
+    return {"OPENBLAS_NUM_THREADS": "1"} | {
         name: value
         for name, value in surroundings.items()
         if (name in _PASSED or name.startswith(_PASSED_PREFIXES)) and name not in _RENUMBERING

@@ -83,8 +83,15 @@ def test_the_environment_is_an_allow_list() -> None:
         "PATH",
         "ASCEND_TOOLKIT_HOME",
         "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
         "NPUQ_EMULATOR_HOME",
     }
+
+
+def test_numpy_starts_no_threads_unless_told() -> None:
+    """A person's own number counts."""
+    assert job_environment({})["OPENBLAS_NUM_THREADS"] == "1"
+    assert job_environment({"OPENBLAS_NUM_THREADS": "4"})["OPENBLAS_NUM_THREADS"] == "4"
 
 
 def test_a_program_of_ours_runs_from_anywhere(tmp_path: Path) -> None:
