@@ -143,8 +143,9 @@ def install(root: Path, plan: FleetPlan, *, force: bool = False) -> Home:
             (home.root / folder).mkdir(parents=True, exist_ok=True)
         if force or not home.fleet_path.exists():
             home.write_fleet(fleet)
-        # `-S`: npu-smi needs no site-packages, and has to answer at once.
-        _write_launcher(home, "npu-smi", ["-P", "-S", "-m", "emulator.npu_smi"])
+        # npu-smi has to answer at once: it needs no site-packages (`-S`), and `-m` would take a while to find it.
+        start = "import sys; from emulator.npu_smi import main; sys.exit(main(sys.argv[1:]))"
+        _write_launcher(home, "npu-smi", ["-P", "-S", "-c", start])
         _write_launcher(home, "atc", ["-P", "-m", "emulator.atc"])
         (home.root / "python" / "aclruntime.py").write_text(_module_text(), "utf-8")
         _write_distribution(home.root / "python")

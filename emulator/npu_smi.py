@@ -1,11 +1,13 @@
 """The emulated `npu-smi`: `info` with its tables and queries, in the layouts of several cards and drivers.
 
-Reads the fleet and who holds memory; changes nothing. Standard library only, so that it answers within 0.1 s.
+Reads the fleet and who holds memory; changes nothing. A fleet asks it over and over, so it imports little: within the
+standard library, and nothing large of that (argparse).
 """
 
-import argparse
 import sys
-from typing import Final, NoReturn
+from collections.abc import Mapping
+from itertools import zip_longest
+from typing import Final
 
 from emulator.fleet import Chip, FaultKind, Fleet, FleetFileError
 from emulator.home import Home
@@ -25,6 +27,7 @@ Emulated by npuq; it knows these commands only:
        -h, --help       Show this help text.
        -v               Show the version.
 """
+_OPTIONS: Final = frozenset({"-t", "-i", "-c"})
 _NO_DRIVER: Final = "dcmi module initialize failed. ret is -8005"
 
 
@@ -65,25 +68,29 @@ def _output(scene: Scene, arguments: list[str]) -> str:
             return render_list(chips, fleet.driver_version)
         case ["info", *query] if "-t" in query:
             return _query(scene, query)
-    raise QueryError(f"Error parameter of {arguments[-1]}\n{_USAGE}")
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser that refuses as the real tool does."""
-
-    def error(self, message: str) -> NoReturn:
-        option = next((word.rstrip(":") for word in message.split() if word.startswith("-")), "-t")
-        raise QueryError(f"Error parameter of {option.partition('/')[0]}\n{_USAGE}")
+    raise _refused(arguments[-1])
 
 
 def _query(scene: Scene, query: list[str]) -> str:
-    parser = _Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("-t", required=True)
-    parser.add_argument("-i", type=int, required=True)
-    parser.add_argument("-c", type=int)
-    options = parser.parse_args(query)
-    card = _card(scene.fleet, options.i)
-    return answer(scene, options.t, card, options.c)
+    options: dict[str, str] = {}
+    for name, value in zip_longest(query[::2], query[1::2]):
+        if name not in _OPTIONS or value is None:
+            raise _refused(name)
+        options[name] = value
+    card = _card(scene.fleet, _number(options, "-i"))
+    return answer(scene, options["-t"], card, _number(options, "-c") if "-c" in options else None)
+
+
+def _number(options: Mapping[str, str], name: str) -> int:
+    try:
+        return int(options[name])
+    except (KeyError, ValueError):
+        raise _refused(name) from None
+
+
+def _refused(option: str) -> QueryError:
+    """Return the error of a parameter that is missing or wrong."""
+    return QueryError(f"Error parameter of {option}\n{_USAGE}")
 
 
 def _card(fleet: Fleet, npu_id: int) -> list[Chip]:
@@ -91,7 +98,3 @@ def _card(fleet: Fleet, npu_id: int) -> list[Chip]:
     if not card:
         raise QueryError("Error parameter of -i")
     return card
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
