@@ -3,9 +3,13 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
-EXTRAS := worker,export,postgres,s3,embedded,dev
+EXTRAS := worker export postgres s3 embedded dev
 STAMP := $(VENV)/installed.stamp
 PIP := $(BIN)/python -m pip install --quiet --quiet --no-compile --only-binary :all: --constraint constraints.txt
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
+COMPILE := $(BIN)/python -m compileall -qq
+comma := ,
+space := $() $()
 # What no program of ours imports, or a part of it only: compiled when it is.
 RARELY_IMPORTED := /(tests?|testing|_inductor|distributed|sympy|networkx|moto|mypyc?|pip|setuptools)/
 
@@ -14,23 +18,48 @@ export PIP_ROOT_USER_ACTION := ignore
 # Hundreds of programs start, and three processes of tests rewrite the same assertions: bytecode is kept.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test types lint layers schema collection bench clean
+.PHONY: install by-uv libraries torch project by-pip demo test types lint layers schema collection bench clean
 
 install: $(STAMP)
 
-# The build tools are pinned like everything else, so the project is built with them and not in isolation; pip itself
-# is one of them, since old ones take twice the time to resolve and compile on one core. Whatever does not compile is
-# of no use to this Python, and nobody's error.
-# Of mmdet, tests read the evaluator of VOC's numbers, one module that needs none of what the whole needs.
+# pip reads all of a person's configuration, uv is several times as quick: pip has to do what uv cannot. Of mmdet, tests
+# read the evaluator of VOC's numbers, one module that needs none of what the whole needs.
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing the pinned dependencies into $(VENV) (minutes, once)"
+	@echo "installing the pinned dependencies into $(VENV) (a minute, once)"
+	@$(MAKE) --no-print-directory by-uv \
+		|| { echo "uv could not install them; pip tries, which takes longer"; $(MAKE) --no-print-directory by-pip; }
+	@touch $@
+
+# uv knows of pip's configuration only what it is told.
+by-uv:
+	@$(PIP) uv
+	@index=$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)}; \
+		test -z "$$index" || export UV_DEFAULT_INDEX="$$index"; \
+		$(MAKE) --no-print-directory --jobs 2 libraries torch && $(MAKE) --no-print-directory project
+
+# Whatever does not compile is of no use to this Python, and nobody's error.
+libraries:
+	@$(UV) --no-build --requirement pyproject.toml $(addprefix --extra ,$(filter-out export,$(EXTRAS)))
+	@$(COMPILE) -x '$(RARELY_IMPORTED)|/torch/' $(VENV)/lib || true
+
+# By far the largest, so it has a core of its own; by pip, whose configuration says where builds for the CPU lie.
+torch:
+	@$(PIP) --no-deps torch
+	@$(COMPILE) -x '$(RARELY_IMPORTED)' $(VENV)/lib/python*/site-packages/torch || true
+
+# The build tools are pinned like everything else, so the project is built with them and not in isolation.
+project:
+	@$(UV) --no-build --requirement pyproject.toml $(addprefix --extra ,$(EXTRAS)) hatchling editables
+	@$(UV) --no-deps --no-build-isolation --editable .
+	@$(UV) --no-deps --no-build mmdet
+
+by-pip:
 	@$(PIP) --upgrade pip
 	@$(PIP) hatchling editables
-	@$(PIP) --no-build-isolation --editable '.[$(EXTRAS)]'
+	@$(PIP) --no-build-isolation --editable '.[$(subst $(space),$(comma),$(EXTRAS))]'
 	@$(PIP) --no-deps mmdet
-	@$(BIN)/python -m compileall -qq -j 2 -x '$(RARELY_IMPORTED)' $(VENV)/lib || true
-	@touch $@
+	@$(COMPILE) -j 2 -x '$(RARELY_IMPORTED)' $(VENV)/lib || true
 
 demo: install
 	@$(BIN)/npuq demo
