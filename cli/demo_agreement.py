@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 #: Of the accuracy, and of the images seen as another class: fp16 weights may turn a close call or two, a mistake in any
 #: step turns many more.
 TOLERATED_POINTS: Final = 1.0
+TOLERATED_IMAGES: Final = 1  #: where so few are looked at that one is more than that
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,8 @@ class Agreement:
     def holds(self) -> bool:
         """Tell whether they agree, on the whole and image by image."""
         other = 100 * (self.samples - self.same) / self.samples
-        return bool(self.chip_top1) and max(self._largest_difference, other) <= TOLERATED_POINTS
+        tolerated = max(TOLERATED_POINTS, 100 * TOLERATED_IMAGES / self.samples)
+        return bool(self.chip_top1) and max(self._largest_difference, other) <= tolerated
 
     @property
     def _largest_difference(self) -> float:

@@ -43,7 +43,7 @@ class Demonstration:
         self._settings = Settings.model_construct(home=home, timing=Timing().scaled(TIMING_SCALE))
         self._say = say
 
-    def run(self, *, batch_sizes: str, keep: bool) -> int:
+    def run(self, *, batch_sizes: str, images: int, keep: bool) -> int:
         """Show everything; the fleet is stopped at the end whatever happens, unless it is to be kept.
 
         Returns:
@@ -66,7 +66,9 @@ class Demonstration:
         try:
             with _handled((signal.SIGTERM, signal.SIGHUP), _interrupt):
                 self._say("1/4 data: a dataset in ImageNet's layout and a MobileNetV1 checkpoint fitted to it")
-                files = make_demo(self._settings.home / "data", on_stage=lambda stage: self._say(f"  {stage}"))
+                files = make_demo(
+                    self._settings.home / "data", val=images, on_stage=lambda stage: self._say(f"  {stage}")
+                )
                 if files.reused:
                     self._say("  they are there already")
                 self._say(f"2/4 fleet: {CARDS} emulated Ascend{CHIP} on this machine")

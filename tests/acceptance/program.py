@@ -4,22 +4,38 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from npuq.config import Timing
 from npuq.entry import INSTALLATION
+from tests.fleet.warm_npuq import WarmNpuq
 
 #: Beats and ticks at a quarter: a cancel, a lost process and a picture come sooner.
-TIMING = json.dumps(Timing().scaled(0.25).model_dump())
+LIMIT_SECONDS: Final = 300.0
+TIMING: Final = json.dumps(Timing().scaled(0.25).model_dump())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """`npuq` in one home."""
+    """`npuq` in one home.
+
+    Attributes:
+        home: where.
+        warm: what runs commands that are only read; None: they are started as a person does, like all others.
+    """
 
     home: Path
+    warm: WarmNpuq | None = None
+
+    @contextmanager
+    def warmed(self) -> Iterator["Program"]:
+        """Read without the imports of every command: for tests that look many times."""
+        with closing(WarmNpuq(self.environment)) as warm:
+            yield replace(self, warm=warm)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -42,14 +58,22 @@ class Program:
         """Run a command to its end; `code` is what it must exit with, None: anything."""
         with self.start(*arguments) as process:
             out, err = process.communicate()
-        if code is not None:
-            assert process.returncode == code, f"npuq {' '.join(arguments)}: {process.returncode}\n{out}\n{err}"
-        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+        return _ended(subprocess.CompletedProcess(arguments, process.returncode, out, err), code)
 
     def json(self, *arguments: str, code: int | None = 0) -> Any:
         """Run a reading command and return what it says."""
-        return json.loads(self(*arguments, "-o", "json", code=code).stdout)
+        command = (*arguments, "-o", "json")
+        done = self(*command, code=code) if self.warm is None else _ended(self.warm(command, LIMIT_SECONDS), code)
+        return json.loads(done.stdout)
 
     def pids(self) -> dict[str, int | None]:
         """Return role -> pid of the fleet's processes."""
         return {process["role"]: process["pid"] for process in self.json("status", code=None)["processes"]}
+
+
+def _ended(done: "subprocess.CompletedProcess[str]", code: int | None) -> "subprocess.CompletedProcess[str]":
+    """Return it; an assertion says what it printed when it ended in another way."""
+    if code is not None:
+        said = f"npuq {' '.join(map(str, done.args))}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == code, said
+    return done

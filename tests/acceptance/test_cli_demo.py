@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Final
 
 import pytest
 
@@ -19,6 +20,7 @@ from tests.services.waiting import wait_until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 
+IMAGES: Final = 80
 DesignRun = {"run_id", "name", "state", "created_at", "finished_at", "jobs"}
 
 
@@ -32,16 +34,17 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def demo(home: Path) -> Iterator["CompletedProcess[str]"]:
     """Return what the demo said; its fleet runs until the last of these tests."""
     try:
-        yield Program(home=home)("demo", "--batch-sizes", "1,8", "--keep")
+        yield Program(home=home)("demo", "--batch-sizes", "1,8", "--images", str(IMAGES), "--keep")
     finally:
         Program(home=home / "demo")("down")
 
 
-@pytest.fixture
-def npuq(demo: "CompletedProcess[str]", home: Path) -> Program:
+@pytest.fixture(scope="module")
+def npuq(demo: "CompletedProcess[str]", home: Path) -> Iterator[Program]:
     """Return the command line in the demo's home."""
     assert demo.returncode == 0
-    return Program(home=home / "demo")
+    with Program(home=home / "demo").warmed() as program:
+        yield program
 
 
 @pytest.fixture
@@ -82,7 +85,7 @@ def test_results_read_back_as_documented(npuq: Program, demo_run: str) -> None:
     assert all(item["emulated"] for item in results)
     (accuracy, _) = (item for item in results if item["kind"] == "accuracy")
     assert accuracy["metrics"]["top1"] > 70, "a mistake anywhere in the chain shows as a drop"
-    assert accuracy["samples"] == 240
+    assert accuracy["samples"] == IMAGES
 
 
 def test_equal_work_is_reused_and_the_id_alone_is_on_stdout(npuq: Program, demo_run: str, weights: str) -> None:

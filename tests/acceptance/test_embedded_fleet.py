@@ -17,9 +17,9 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
 @pytest.fixture
 def npuq(tmp_path: Path) -> Iterator[Program]:
     """Return the command line in an empty home; its fleet is stopped afterwards."""
-    program = Program(home=tmp_path)
-    yield program
-    program("down")
+    with Program(home=tmp_path).warmed() as program:
+        yield program
+        program("down")
 
 
 def _gone(pid: int) -> bool:

@@ -73,6 +73,7 @@ def test_settings_survive_the_way_through_the_environment(tmp_path: Path, monkey
         ([87.1, 87.5], 239, True, "87.10 % to 87.50 %"),
         ([60.0], 150, False, "THEY DISAGREE: the same class on 150 of 240 images."),
         ([87.5], 120, False, "THEY DISAGREE: the same class on 120 of 240 images."),
+        ([87.5], 237, False, "THEY DISAGREE: the same class on 237 of 240 images."),
         ([], 0, False, "nothing to hold against torch"),
     ],
 )
@@ -81,3 +82,9 @@ def test_the_demo_says_whether_chips_and_torch_agree(top1: list[float], same: in
     agreement = Agreement(chip_top1=top1, torch_top1=87.5, samples=240, same=same)
     assert agreement.holds is holds
     assert said in agreement.sentence()
+
+
+@pytest.mark.parametrize(("same", "holds"), [(40, True), (39, True), (38, False)])
+def test_a_close_call_is_allowed_among_few_images_too(*, same: int, holds: bool) -> None:
+    """One of forty is more than a percent."""
+    assert Agreement(chip_top1=[87.5], torch_top1=90.0, samples=40, same=same).holds is holds
