@@ -15,9 +15,13 @@ REPEATS: Final = 9
 LIMIT_SECONDS: Final = 60.0
 _PLAIN: Final = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); from npuq import entry;"
-    " entry.end_quickly = lambda: None; entry.main()"
+    " entry.search_garbage_seldom = lambda: None; entry.main()"
 )
-_IMPORT: Final = "import sys; sys.path.insert(0, sys.argv[1]); import worker.serve, celery.apps.worker"
+_IMPORT: Final = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from npuq import entry; entry.search_garbage_seldom();"
+    " import worker.serve, celery.apps.worker"
+)
+_PLAIN_IMPORT: Final = "import sys; sys.path.insert(0, sys.argv[1]); import worker.serve, celery.apps.worker"
 
 
 def measure(folder: Path) -> list[Figure]:
@@ -30,11 +34,12 @@ def measure(folder: Path) -> list[Figure]:
     commands = {
         "npuq --help": [*npuq, "--help"],
         "npuq jobs list": [*npuq, "jobs", "list"],
-        "npuq jobs list, ended as any program": [
+        "npuq jobs list, with all searches for garbage": [
             *(sys.executable, "-c", _PLAIN, str(INSTALLATION)),
             *("--home", str(folder), "jobs", "list"),
         ],
         "a worker": [sys.executable, "-c", _IMPORT, str(INSTALLATION)],
+        "a worker, with all searches for garbage": [sys.executable, "-c", _PLAIN_IMPORT, str(INSTALLATION)],
         "a worker by Celery's CLI": [sys.executable, "-c", f"{_IMPORT}, celery.bin.celery", str(INSTALLATION)],
     }
     seconds: dict[str, list[float]] = {name: [] for name in commands}

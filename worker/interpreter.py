@@ -13,10 +13,10 @@ from npuq.entry import INSTALLATION
 _BOOTSTRAP: Final = """\
 import sys
 sys.path.insert(0, sys.argv[1])
-from npuq.entry import end_quickly, pin_own_packages
+from npuq.entry import search_garbage_seldom, pin_own_packages
 del sys.path[0]
 pin_own_packages()
-end_quickly()
+search_garbage_seldom()
 from importlib import import_module
 raise SystemExit(import_module(sys.argv[2]).main(sys.argv[3:]))
 """

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 import db
-from npuq.entry import INSTALLATION, end_quickly
+from npuq.entry import INSTALLATION, search_garbage_seldom
 
 CLOSED_WITHIN_SECONDS: Final = 10.0
 _PACKAGES: Final = ("npuq", "cli", "report")
@@ -96,7 +96,7 @@ def _import_all() -> None:
 def _serve() -> int:
     """Run the commands that stand on stdin, a line each, and say each one's exit code, null when it was killed."""
     _import_all()
-    end_quickly()
+    search_garbage_seldom()
     gc.collect()
     gc.freeze()  # the commands' own searches for garbage would copy all that memory
     for line in sys.stdin:

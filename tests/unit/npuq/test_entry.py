@@ -60,9 +60,9 @@ def test_no_other_distribution_writes_our_packages() -> None:
 ENDING = """
 import atexit, gc, sys
 sys.path.insert(0, sys.argv[1])
-from npuq.entry import end_quickly
+from npuq.entry import search_garbage_seldom
 atexit.register(lambda: print(gc.get_freeze_count() > 0))  # handlers run from the last one to the first
-end_quickly()
+search_garbage_seldom()
 print(gc.get_freeze_count() > 0)
 """
 
