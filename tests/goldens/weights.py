@@ -160,5 +160,8 @@ def _uniform(tag: str, count: int) -> Array:
 
 def _bell(tag: str, count: int) -> Array:
     """Return float64, zero mean, unit variance, within 3.47 of zero: sums of four 16-bit numbers."""
-    quarters = _words(tag, count).view("<u2").reshape(-1, 4)
-    return np.asarray((quarters.sum(axis=1, dtype=np.int64) - 131_070) * (_SQRT_3 / 65_536.0))
+    quarters = _words(tag, count).view("<u2")
+    total = quarters[0::4].astype(np.int32)  # column by column, which is several times as quick as `sum` over four
+    for column in (1, 2, 3):
+        total += quarters[column::4]
+    return np.asarray((total - 131_070) * (_SQRT_3 / 65_536.0))

@@ -326,10 +326,10 @@ def search(new_database: Callable[[], AbstractContextManager[Database]], example
 @pytest.mark.timeout(7_200 if DEEP else 60)
 def test_no_sequence_of_events_breaks_the_rows(sqlite_template: Path) -> None:
     """The stateful search, with a bound that fits every change."""
-    search(partial(sqlite_copy, sqlite_template), examples=30)
+    search(partial(sqlite_copy, sqlite_template), examples=20)
 
 
 @pytest.mark.timeout(7_200 if DEEP else 90)
 def test_no_sequence_of_events_breaks_the_rows_on_postgresql(postgresql_server: PostgresqlServer) -> None:
     """The same search where the guards are another dialect's; a step costs more there."""
-    search(partial(postgresql_copy, postgresql_server), examples=8)
+    search(partial(postgresql_copy, postgresql_server), examples=5)
