@@ -6,12 +6,14 @@ PYTHON ?= python3
 EXTRAS := worker export postgres s3 embedded dev
 STAMP := $(VENV)/installed.stamp
 PIP := $(BIN)/python -m pip install --quiet --quiet --no-compile --only-binary :all: --constraint constraints.txt
+PIP_FROM_OUTSIDE := $(PYTHON) -m pip --python $(BIN)/python install --no-compile --constraint constraints.txt pip
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
-COMPILE := $(BIN)/python -m compileall -qq
+COMPILE = $(BIN)/python -m compileall -qq -x '/($(subst $(space),|,$(strip $(RARELY_IMPORTED) $(1))))/' $(VENV)/lib
 comma := ,
 space := $() $()
-# What no program of ours imports, or a part of it only: compiled when it is.
-RARELY_IMPORTED := /(tests?|testing|_inductor|distributed|sympy|networkx|moto|mypyc?|pip|setuptools)/
+# Folders of libraries that no program of ours imports, or a part of them only: compiled when they are.
+RARELY_IMPORTED := tests? testing _vendor _inductor distributed sympy networkx moto mypyc? pip setuptools hypothesis \
+	transformers quantization reference tools distutils signal lexers prompt_toolkit wcwidth v1
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
@@ -25,7 +27,8 @@ install: $(STAMP)
 # pip reads all of a person's configuration, uv is several times as quick: pip has to do what uv cannot. Of mmdet, tests
 # read the evaluator of VOC's numbers, one module that needs none of what the whole needs.
 $(STAMP): pyproject.toml constraints.txt
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PIP_FROM_OUTSIDE) >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@echo "installing the pinned dependencies into $(VENV) (a minute, once)"
 	@$(MAKE) --no-print-directory by-uv \
 		|| { echo "uv could not install them; pip tries, which takes longer"; $(MAKE) --no-print-directory by-pip; }
@@ -41,12 +44,12 @@ by-uv:
 # Whatever does not compile is of no use to this Python, and nobody's error.
 libraries:
 	@$(UV) --no-build --requirement pyproject.toml $(addprefix --extra ,$(filter-out export,$(EXTRAS)))
-	@$(COMPILE) -x '$(RARELY_IMPORTED)|/torch/' $(VENV)/lib || true
+	@$(call COMPILE,torch) || true
 
 # By far the largest, so it has a core of its own; by pip, whose configuration says where builds for the CPU lie.
 torch:
 	@$(PIP) --no-deps torch
-	@$(COMPILE) -x '$(RARELY_IMPORTED)' $(VENV)/lib/python*/site-packages/torch || true
+	@$(call COMPILE)/python*/site-packages/torch || true
 
 # The build tools are pinned like everything else, so the project is built with them and not in isolation.
 project:
@@ -55,11 +58,11 @@ project:
 	@$(UV) --no-deps --no-build mmdet
 
 by-pip:
-	@$(PIP) --upgrade pip
+	@$(PIP) --upgrade pip  # the one that comes with Python takes twice the time to resolve
 	@$(PIP) hatchling editables
 	@$(PIP) --no-build-isolation --editable '.[$(subst $(space),$(comma),$(EXTRAS))]'
 	@$(PIP) --no-deps mmdet
-	@$(COMPILE) -j 2 -x '$(RARELY_IMPORTED)' $(VENV)/lib || true
+	@$(call COMPILE) -j 2 || true
 
 demo: install
 	@$(BIN)/npuq demo
