@@ -15,7 +15,7 @@ from tests.services.registered import register_folder
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(360)]
 
 RECIPE: Final = registry.get("efficientdet_d0")
-PICTURES: Final = 11
+PICTURES: Final = 7
 DATASET: Final = "shapes-coco"
 BATCH_SIZES: Final = (2, 3)  # neither divides the pictures
 #: onnxruntime and torch differ in the last digits, and so may the order of two detections.

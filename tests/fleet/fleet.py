@@ -52,7 +52,7 @@ FAST_TIMING: Final = Timing(
     kill_wait_seconds=3.0,
     drain_seconds=2.0,
     tick_seconds=0.4,
-    probe_seconds=5.0,
+    probe_seconds=15.0,
 )
 
 
