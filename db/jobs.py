@@ -8,17 +8,16 @@ A move that comes too late changes nothing and raises `SupersededError`, or retu
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, delete, exists, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, delete, exists, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from db import artifacts, results
 from db.records import BeatReply, Completion, NewArtifact
-from db.tables import Attempt, Device, Job, JobInput, LogChunk, Run
+from db.tables import ATTEMPT_IS_ACTIVE, JOB_IS_OPEN, Attempt, Device, Job, JobInput, LogChunk, Run
 from db.types import batched, db_now, storable
 from npuq.errors import ErrorInfo, InvalidRequestError, SupersededError
 from npuq.retry import Decision
 from npuq.states import (
-    ACTIVE_ATTEMPT_STATES,
     FINAL_JOB_STATES,
     FINAL_RUN_STATES,
     AttemptState,
@@ -197,7 +196,7 @@ def skip_doomed(connection: Connection, limit: int = 1000) -> int:
         select(Job.id, Job.attempt, Job.state, parent.c.label, parent.c.state.label("parent_state"))
         .join(JobInput, JobInput.job_id == Job.id)
         .join(parent, parent.c.id == JobInput.parent_id)
-        .where(Job.state == JobState.WAITING, parent.c.state.in_(_RETRYABLE))
+        .where(JOB_IS_OPEN, Job.state == JobState.WAITING, parent.c.state.in_(_RETRYABLE))
         .order_by(Job.id)
         .limit(limit)
         .with_for_update(read=True, of=parent)  # a person's retry of the parent must not cross this
@@ -240,7 +239,7 @@ def are_free(connection: Connection, device_ids: Collection[str]) -> bool:
     connection.execute(
         select(Device.id).where(Device.id.in_(wanted)).order_by(Device.id).with_for_update(key_share=True)
     )
-    has = select(Attempt.job_id).where(Attempt.device_id.in_(wanted), Attempt.state.in_(ACTIVE_ATTEMPT_STATES))
+    has = select(Attempt.job_id).where(Attempt.device_id.in_(wanted), ATTEMPT_IS_ACTIVE)
     return connection.execute(has.limit(1)).first() is None
 
 
@@ -313,7 +312,8 @@ def claim(
             Attempt.job_id == job_id,
             Attempt.number == attempt,
             Attempt.state == AttemptState.DISPATCHED,
-            ~exists().where(busy.c.device_id == found.device_id, busy.c.state == AttemptState.RUNNING),
+            # In the words of the index of what runs: SQLite would else look at all that this device ever did.
+            ~exists().where(busy.c.device_id == found.device_id, text("busy.state = 'running'")),
         )
         .values(
             state=AttemptState.RUNNING, owner=owner, lease_until=db_now(lease_seconds), started_at=db_now(), beats=1

@@ -6,7 +6,7 @@ from typing import Final
 from sqlalchemy import Connection, exists, select
 
 from db import runs
-from db.tables import Job, Run
+from db.tables import JOB_IS_OPEN, RUN_IS_OPEN, Job, Run
 from npuq.states import JobState, RunState
 
 
@@ -39,10 +39,10 @@ class OpenWork:
 
 #: Made once: making it takes longer than asking.
 _QUESTION: Final = select(
-    exists().where(Run.state == RunState.SUBMITTED).label("submitted_runs"),
+    exists().where(RUN_IS_OPEN, Run.state == RunState.SUBMITTED).label("submitted_runs"),
     exists().where(runs.SETTLED).label("settled_runs"),
-    exists().where(Job.state == JobState.WAITING).label("waiting_jobs"),
-    exists().where(Job.state == JobState.QUEUED).label("queued_jobs"),
+    exists().where(JOB_IS_OPEN, Job.state == JobState.WAITING).label("waiting_jobs"),
+    exists().where(JOB_IS_OPEN, Job.state == JobState.QUEUED).label("queued_jobs"),
 )
 
 

@@ -8,7 +8,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from db import jobs
 from db.records import NewJob, RunRecord
-from db.tables import Job, JobInput, Run
+from db.tables import RUN_IS_OPEN, Job, JobInput, Run
 from db.types import db_now
 from npuq.errors import InvalidRequestError, NotFoundError
 from npuq.specs import RunSpec
@@ -155,7 +155,7 @@ def retry(connection: Connection, run_id: str) -> list[str]:
 
 #: An active run whose jobs are all final.
 SETTLED: Final = and_(
-    Run.state == RunState.ACTIVE, ~exists().where(Job.run_id == Run.id, Job.state.not_in(FINAL_JOB_STATES))
+    RUN_IS_OPEN, Run.state == RunState.ACTIVE, ~exists().where(Job.run_id == Run.id, Job.state.not_in(FINAL_JOB_STATES))
 )
 
 
@@ -179,7 +179,7 @@ def settle(connection: Connection) -> list[str]:
 def submitted(connection: Connection, limit: int = 100) -> list[RunRecord]:
     """Return runs that are not planned yet, oldest first."""
     rows = connection.execute(
-        select(Run.__table__).where(Run.state == RunState.SUBMITTED).order_by(Run.created_at).limit(limit)
+        select(Run.__table__).where(RUN_IS_OPEN, Run.state == RunState.SUBMITTED).order_by(Run.created_at).limit(limit)
     )
     return [_as_record(row, {}) for row in rows]
 

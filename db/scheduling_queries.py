@@ -13,7 +13,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from db.job_queries import as_record, get_many
 from db.records import ActiveAttempt, JobRecord
-from db.tables import Attempt, Job, JobInput
+from db.tables import ATTEMPT_IS_ACTIVE, JOB_IS_OPEN, Attempt, Job, JobInput
 from db.types import db_now
 from npuq.states import ACTIVE_ATTEMPT_STATES, AttemptState, JobKind, JobState
 
@@ -24,6 +24,7 @@ _GONE: Final = (JobState.FAILED, JobState.CANCELLED, JobState.SKIPPED, JobState.
 _READY: Final = (
     select(Job.__table__)
     .where(
+        JOB_IS_OPEN,
         Job.state == JobState.WAITING,
         ~exists()
         .where(JobInput.job_id == Job.id, _PARENT.c.id == JobInput.parent_id)
@@ -37,13 +38,14 @@ _DOOMED: Final = (
     select(Job.id)
     .join(JobInput, JobInput.job_id == Job.id)
     .join(_PARENT, _PARENT.c.id == JobInput.parent_id)
-    .where(Job.state == JobState.WAITING, _PARENT.c.state.in_(_GONE))
+    .where(JOB_IS_OPEN, Job.state == JobState.WAITING, _PARENT.c.state.in_(_GONE))
     .limit(1)
 )
 _LEFT_BEHIND: Final = (
     select(Job.id, _OTHER.c.id.label("other_id"))
     .join(_OTHER, _OTHER.c.lead_id == Job.lead_id)
     .where(
+        JOB_IS_OPEN,
         Job.state.in_(_UNFINISHED),
         Job.lead_id.is_not(None),
         or_(
@@ -58,6 +60,7 @@ _LEFT_BEHIND: Final = (
 _STRANDED: Final = (
     select(Job.__table__)
     .where(
+        JOB_IS_OPEN,
         Job.state == JobState.QUEUED,
         Job.toolchain.is_not(None),
         Job.toolchain.not_in(bindparam("toolchains", expanding=True)),
@@ -84,7 +87,9 @@ _EQUAL_ACTIVE: Final = (
     )
     .limit(1)
 )
-_MAY_BE_TRIED: Final = and_(Job.state == JobState.QUEUED, or_(Job.not_before.is_(None), Job.not_before <= db_now()))
+_MAY_BE_TRIED: Final = and_(
+    JOB_IS_OPEN, Job.state == JobState.QUEUED, or_(Job.not_before.is_(None), Job.not_before <= db_now())
+)
 _READY_TOGETHER: Final = (
     select(Job.__table__)
     .where(Job.lead_id.in_(bindparam("lead_ids", expanding=True)), _MAY_BE_TRIED)
@@ -115,12 +120,12 @@ _ACTIVE: Final = (
         Attempt.publishes,
         Attempt.published_at,
         Attempt.started_at,
+        Attempt.created_at,
         func.coalesce(Attempt.lease_until < db_now(), False).label("lease_over"),
         db_now().label("now"),
     )
     .join(Job, Job.id == Attempt.job_id)
-    .where(Attempt.state.in_(ACTIVE_ATTEMPT_STATES))
-    .order_by(Attempt.device_id, Attempt.created_at)
+    .where(ATTEMPT_IS_ACTIVE, Attempt.state.in_(ACTIVE_ATTEMPT_STATES))
 )
 
 
@@ -251,8 +256,10 @@ def models(connection: Connection, job_ids: Sequence[str]) -> dict[str, str]:
 
 
 def active(connection: Connection) -> list[ActiveAttempt]:
-    """Return every attempt that a device has, with what only the database's clock can say of it."""
-    return [_as_active(row) for row in connection.execute(_ACTIVE)]
+    """Return every attempt that a device has, with what only the database's clock can say; by device, in order."""
+    # Sorted here: to have them in order, SQLite would rather go through all attempts that there ever were.
+    rows = sorted(connection.execute(_ACTIVE), key=lambda row: (row.device_id, row.created_at))
+    return [_as_active(row) for row in rows]
 
 
 def _as_active(row: Any) -> ActiveAttempt:  # noqa: ANN401 - a row of `active`
