@@ -12,11 +12,23 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from benchmarks import chip_busy, export, gap, latency, postprocessing, start, submission, throughput, widerface
+from benchmarks import (
+    chip_busy,
+    export,
+    gap,
+    latency,
+    postprocessing,
+    start,
+    submission,
+    throughput,
+    tick,
+    widerface,
+)
 from benchmarks.figures import Figure, table
 
 BENCHMARKS: Final[Mapping[str, Callable[[Path], list[Figure]]]] = {
     "start": start.measure,
+    "tick": tick.measure,
     "gap": gap.measure,
     "latency": latency.measure,
     "throughput": throughput.measure,
