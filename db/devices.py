@@ -10,10 +10,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from db import device_events
 from db.records import DeviceRecord, NewDevice
-from db.tables import ATTEMPT_IS_RUNNING, Attempt, Device, Host
+from db.tables import Attempt, Device, Host
 from db.types import db_now
 from npuq.errors import Blame, NotFoundError, NpuqError
-from npuq.states import DeviceCause, DeviceKind, DeviceState
+from npuq.states import AttemptState, DeviceCause, DeviceKind, DeviceState
 
 FORGOTTEN_SECONDS: Final = 600.0
 """A device that its host has not seen for so long is not waited for."""
@@ -219,7 +219,7 @@ def _query(suspect_seconds: float) -> Select[Any]:
         Device.__table__,
         (Host.heartbeat_at < db_now(-suspect_seconds)).label("silent"),
         (Device.seen_at < db_now(-FORGOTTEN_SECONDS)).label("forgotten"),
-        exists().where(Attempt.device_id == Device.id, ATTEMPT_IS_RUNNING).label("occupied"),
+        exists().where(Attempt.device_id == Device.id, Attempt.state == AttemptState.RUNNING).label("occupied"),
     ).join(Host, Host.id == Device.host_id)
 
 

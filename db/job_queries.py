@@ -7,9 +7,9 @@ from sqlalchemy import Connection, Row, select
 
 from db import devices
 from db.records import Assignment, AttemptRecord, JobRecord
-from db.tables import ATTEMPT_IS_RUNNING, Attempt, Job, JobInput, Run
+from db.tables import Attempt, Job, JobInput, Run
 from npuq.errors import Blame, ErrorInfo, NotFoundError
-from npuq.states import ACTIVE_ATTEMPT_STATES, JobKind, JobState
+from npuq.states import ACTIVE_ATTEMPT_STATES, AttemptState, JobKind, JobState
 
 
 def find(
@@ -139,7 +139,7 @@ def running_on(connection: Connection, device_ids: Sequence[str]) -> list[tuple[
     rows = connection.execute(
         select(Attempt.job_id, Attempt.number, Attempt.beats, Job.losses)
         .join(Job, Job.id == Attempt.job_id)
-        .where(Attempt.device_id.in_(device_ids), ATTEMPT_IS_RUNNING)
+        .where(Attempt.device_id.in_(device_ids), Attempt.state == AttemptState.RUNNING)
     )
     return [(row.job_id, row.number, row.beats, row.losses) for row in rows]
 

@@ -8,7 +8,7 @@ A move that comes too late changes nothing and raises `SupersededError`, or retu
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, delete, exists, insert, select, text, update
+from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, delete, exists, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from db import artifacts, results
@@ -312,8 +312,7 @@ def claim(
             Attempt.job_id == job_id,
             Attempt.number == attempt,
             Attempt.state == AttemptState.DISPATCHED,
-            # In the words of the index of what runs: SQLite would else look at all that this device ever did.
-            ~exists().where(busy.c.device_id == found.device_id, text("busy.state = 'running'")),
+            ~exists().where(busy.c.device_id == found.device_id, busy.c.state == AttemptState.RUNNING),
         )
         .values(
             state=AttemptState.RUNNING, owner=owner, lease_until=db_now(lease_seconds), started_at=db_now(), beats=1

@@ -42,7 +42,8 @@ sys.exit(main.main([]))
 
 DatabaseKind = Literal["sqlite", "postgresql"]
 
-#: A tenth and less of the usual waits; the lease is long enough for a machine with two busy cores.
+#: A tenth and less of most of the usual waits; the lease is long enough for a machine with two busy cores. npu-smi is
+#: looked at less often than usual: tests of a chip's health set a time of their own.
 FAST_TIMING: Final = Timing(
     beat_seconds=0.5,
     suspect_seconds=3.0,
